@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* adapter_kvs.cc - this library through its public header, default options; and with XXH3. */
+#include "kvs.h"
+
+#include <stdexcept>
+
+#include "loops.h"
+
+namespace
+{
+
+template <int hash> class kvs_adapter
+{
+    public:
+	static constexpr bool has_batch = false;
+
+	explicit kvs_adapter(uint64_t capacity)
+	{
+		struct kvs_options o = KVS_OPTIONS_INIT;
+
+		o.initial_capacity = capacity;
+		o.hash = hash;
+		if (kvs_open(&o, &kv) != KVS_OK)
+			throw std::runtime_error("kvs_open failed");
+	}
+	~kvs_adapter()
+	{
+		kvs_free(kv);
+	}
+	kvs_adapter(const kvs_adapter &) = delete;
+	kvs_adapter &operator=(const kvs_adapter &) = delete;
+
+	void enter()
+	{
+	}
+	void leave()
+	{
+	}
+	void pause()
+	{
+	}
+	bool set(bench::bytes key, bench::bytes value)
+	{
+		return kvs_set(kv, slice(key), slice(value), nullptr) == KVS_OK;
+	}
+	size_t get(bench::bytes key, void *buf, size_t cap)
+	{
+		struct kvs_value v;
+
+		return kvs_get(kv, slice(key), buf, cap, &v) == KVS_OK ? v.len : bench::absent;
+	}
+	bool del(bench::bytes key)
+	{
+		return kvs_delete(kv, slice(key), nullptr) == KVS_OK;
+	}
+	void drain()
+	{
+		kvs_drain(kv);
+	}
+	bench::memory_use memory()
+	{
+		struct kvs_stats s = {};
+
+		s.size = sizeof(s);
+		kvs_stats(kv, &s);
+		return { s.bytes_live, s.bytes_index, s.bytes_deferred, s.bytes_mapped };
+	}
+
+    private:
+	static struct kvs_slice slice(bench::bytes b)
+	{
+		return kvs_bytes(b.data, b.len);
+	}
+	struct kvs *kv = nullptr;
+};
+
+const bench::contender_of<kvs_adapter<KVS_HASH_SIPHASH13>> keyed("kvs", "kvs");
+const bench::contender_of<kvs_adapter<KVS_HASH_XXH3>> fast("kvs-xxh3", "kvs");
+
+} // namespace

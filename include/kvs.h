@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kvs.h - an in-process store of byte-string keys and byte-string values.
+ *
+ * CONVENTIONS
+ *
+ * Errors      A function that can fail returns int: 0 (KVS_OK) or a negative KVS_ERR_ code.
+ *             Results come back through ret_ parameters, which are written only on success
+ *             unless the function says otherwise. The library never prints, never aborts,
+ *             never touches errno on purpose.
+ * Keys        0 to KVS_KEY_MAX bytes, any bytes, the empty key included.
+ * Values      0 to KVS_VALUE_MAX bytes, any bytes. No alignment is promised for their bytes.
+ * Ownership   Keys and values are copied in by every write; the caller keeps its memory.
+ *             Borrowed memory is valid until the read section in which it was borrowed ends,
+ *             whatever happens to the key meanwhile.
+ * Sections    kvs_read_begin() ... kvs_read_end() is a read section. Sections nest, belong to
+ *             a thread, and are shared with the program's own urcu-bp sections. An open section
+ *             holds back the return of memory, not other threads' calls: keep it short.
+ * Threads     Any thread may call anything at any time, kvs_free() excepted, which must be the
+ *             last call on its store. No thread needs to register; a thread may exit at any time.
+ * Waiting     Only kvs_open, kvs_close, kvs_free, kvs_clear, kvs_drain and kvs_fork_before wait
+ *             for other threads. Inside the caller's own read section those that wait for a
+ *             grace period answer KVS_ERR_IN_READ_SECTION and change nothing.
+ * Versions    Every entry carries a version (56 bits, never 0). It is never repeated in a store.
+ *             It grows along a key while the key stays, and a write that starts after another
+ *             write of that key returned has the greater one.
+ * Progress    wait-free: ends after a number of steps that depends only on the nodes it meets.
+ *             lock-free: some thread always completes. Both apart from the memory allocator.
+ *             waits: may wait for a grace period or a lock.
+ *
+ * WHICH CALLS MAY OVERLAP      "-" any way, "1" one at a time (the second waits its turn), "X" never
+ *
+ *                  reads  writes  iterate  clear  drain  close  free
+ *     reads          -      -        -       -      -      -     X
+ *     writes         -      -        -       -      -      -     X
+ *     iterate        -      -        -       -      -      -     X
+ *     clear          -      -        -       1      1      1     X
+ *     drain          -      -        -       1      1      1     X
+ *     close          -      -        -       1      1      1     X
+ *     free           X      X        X       X      X      X     X
+ */
+#ifndef KVS_H
+#define KVS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define KVS_API __attribute__((visibility("default")))
+#define KVS_MUST_CHECK __attribute__((warn_unused_result))
+#else
+#define KVS_API
+#define KVS_MUST_CHECK
+#endif
+
+/* ---- Errors ---------------------------------------------------------------------------- */
+
+/*
+ * code, value, sentence. Values are pinned for ever; new codes are added at the end.
+ * INVALID_TTL, CORRUPTED_SNAPSHOT, UNSUPPORTED_VERSION, IO and MEMORY_LIMIT belong to expiry,
+ * snapshot files and memory limits; no function of this version returns them.
+ */
+#define KVS_ERROR_MAP(X)                                                                         \
+	X(UNKNOWN, -1, "unknown error")                                                          \
+	X(NOT_FOUND, -2, "the key is not in the store")                                          \
+	X(DUPLICATE, -3, "the key is in the store already")                                      \
+	X(INVALID_NUM_SHARDS, -4, "the number of shards must be 0 (default) or 1 to 4096")       \
+	X(INVALID_SHARD_INDEX, -5, "the shard function returned an index outside [0, shards)")   \
+	X(CORRUPTED_SNAPSHOT, -6, "the snapshot is damaged")                                     \
+	X(UNSUPPORTED_VERSION, -7, "the snapshot was written by a newer version")                \
+	X(INVALID_TTL, -8, "the time to live is negative or out of range")                       \
+	X(STORE_CLOSED, -9, "the store is closed")                                               \
+	X(NIL_HASH_FUNC, -10, "a user function was chosen but none was given")                   \
+	X(NO_MEMORY, -11, "out of memory; nothing was changed")                                  \
+	X(IO, -12, "input or output failed")                                                     \
+	X(INVALID_ARGUMENT, -13, "an argument is invalid")                                       \
+	X(BUFFER_TOO_SMALL, -14, "the buffer is too small; the needed size was reported")        \
+	X(KEY_TOO_LARGE, -15, "the key is longer than 65535 bytes")                              \
+	X(VALUE_TOO_LARGE, -16, "the value is longer than 1073741823 bytes")                     \
+	X(BUSY, -17, "the call cannot be made while another one is under way")                   \
+	X(IN_READ_SECTION, -18, "the call waits, and the caller is inside a read section")       \
+	X(NO_READ_SECTION, -19, "the call borrows, and the caller is outside a read section")    \
+	X(VERSION_MISMATCH, -20, "the key has another version")                                  \
+	X(MEMORY_LIMIT, -21, "the memory limit is reached; nothing was changed")
+
+#define KVS_OK 0
+enum kvs_error {
+#define KVS_X(name, value, text) KVS_ERR_##name = (value),
+	KVS_ERROR_MAP(KVS_X)
+#undef KVS_X
+};
+
+/* kvs_strerror - A sentence for @code ("no error" for 0, UNKNOWN's for codes we do not know). Static. */
+KVS_API const char *kvs_strerror(int code);
+
+/* kvs_errname - The name of @code without its prefix, such as "NOT_FOUND"; "OK" for 0. Static. */
+KVS_API const char *kvs_errname(int code);
+
+/* ---- Types ----------------------------------------------------------------------------- */
+
+#define KVS_KEY_MAX 65535u        /* bytes */
+#define KVS_VALUE_MAX 1073741823u /* bytes: 1 GiB - 1 */
+#define KVS_SHARDS_MAX 4096
+
+struct kvs; /* a store */
+
+/* Bytes that somebody else owns: the caller when passed in, the store when borrowed. */
+struct kvs_slice {
+	const void *data; /* may be NULL if len is 0 */
+	size_t len;       /* bytes */
+};
+
+/* kvs_bytes - The slice of @len bytes at @data. */
+static inline struct kvs_slice kvs_bytes(const void *data, size_t len)
+{
+	struct kvs_slice s;
+	s.data = data;
+	s.len = len;
+	return s;
+}
+
+/* kvs_str - The slice of a zero-terminated string, without the zero. */
+static inline struct kvs_slice kvs_str(const char *s)
+{
+	return kvs_bytes(s, strlen(s));
+}
+
+/*
+ * What a read found. @data is the caller's buffer (kvs_get), memory to give back with
+ * kvs_value_free() (kvs_get_alloc and the get-and- calls), or borrowed (kvs_borrow, kvs_scan).
+ */
+struct kvs_value {
+	const void *data;
+	size_t len;             /* bytes */
+	uint64_t version;       /* of the entry; 0 only where "no entry" is a documented answer */
+	int64_t expires_at_ms;  /* wall clock, milliseconds since 1970; 0: the key does not expire */
+};
+
+/* One entry of a page of kvs_scan() or a step of kvs_foreach(); both parts are borrowed. */
+struct kvs_item {
+	struct kvs_slice key;
+	struct kvs_value value;
+};
+
+/* ---- Options --------------------------------------------------------------------------- */
+
+/*
+ * Memory for a store. alloc and free are needed, zalloc may be NULL (then alloc and memset).
+ * alloc returns memory aligned to 16 bytes, or NULL; free gets the size that was asked for. They
+ * are called from any thread, several at once, and must not call this library.
+ * Without a user's allocator the store takes entries and directory straight from the system,
+ * in huge pages where they fill; with one, every byte goes through it, one call per entry.
+ */
+struct kvs_allocator {
+	void *(*alloc)(void *ctx, size_t size);
+	void *(*zalloc)(void *ctx, size_t size);
+	void (*free)(void *ctx, void *ptr, size_t size);
+	void *ctx;
+};
+
+/* A user's hash: 64 bits from the key's bytes; it need not be well mixed. Called from any thread. */
+typedef uint64_t (*kvs_hash_fn)(const void *key, size_t len, void *ctx);
+
+/* A user's routing: the shard of a key, in [0, shards). Always the same for the same key. */
+typedef int (*kvs_shard_fn)(const void *key, size_t len, int shards, void *ctx);
+
+enum kvs_hash {
+	KVS_HASH_SIPHASH13 = 0, /* default: keyed, withstands chosen keys */
+	KVS_HASH_XXH3 = 1,      /* fast; for keys that no adversary chooses */
+	KVS_HASH_FNV1A = 2,     /* 64-bit FNV-1a, unseeded; likewise for trusted keys only */
+	KVS_HASH_USER = 3       /* hash_fn */
+};
+
+enum kvs_route {
+	KVS_ROUTE_HASH = 0, /* default: by bits of the hash that the shard's table does not use */
+	KVS_ROUTE_USER = 1  /* shard_fn */
+};
+
+/*
+ * How to open a store. Start from KVS_OPTIONS_INIT and set what you need; zero means default.
+ * A shorter struct from an older caller works; a longer one works if what we do not know is zero.
+ */
+struct kvs_options {
+	size_t size;                  /* sizeof(struct kvs_options) */
+	int32_t shards;               /* 0: 16; 1 to KVS_SHARDS_MAX */
+	uint32_t flags;               /* must be 0 */
+	uint64_t initial_capacity;    /* keys the directory has room for from the start; 0: small */
+	int32_t hash;                 /* enum kvs_hash */
+	int32_t route;                /* enum kvs_route */
+	kvs_hash_fn hash_fn;          /* needed by KVS_HASH_USER */
+	void *hash_ctx;
+	kvs_shard_fn shard_fn;        /* needed by KVS_ROUTE_USER */
+	void *shard_ctx;
+	const unsigned char *hash_key; /* 16 bytes for SipHash and XXH3, copied; NULL: random */
+	const struct kvs_allocator *allocator; /* copied; NULL: the store's own */
+};
+#define KVS_OPTIONS_INIT { sizeof(struct kvs_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/*
+ * kvs_options_check - Say whether @opts can be opened, and if not, which option is at fault.
+ *
+ * @ret_option  may be NULL; on an error it names the option ("shards", "hash_fn", ...), static.
+ * Returns      0, KVS_ERR_INVALID_NUM_SHARDS, KVS_ERR_NIL_HASH_FUNC, KVS_ERR_INVALID_ARGUMENT.
+ */
+KVS_API int kvs_options_check(const struct kvs_options *opts, const char **ret_option);
+
+/* ---- Life ------------------------------------------------------------------------------ */
+
+/*
+ * kvs_open - Open an empty store.
+ *
+ * @opts        NULL for all defaults. Copied; may be forgotten afterwards.
+ * Returns      0, what kvs_options_check() returns, KVS_ERR_NO_MEMORY (also: no thread to be had),
+ *              KVS_ERR_IO (the system has no random bytes for the hash key).
+ * Threads      Starts two: "kvs-rcu" (runs deferred frees) and "kvs-maint" (hands over idle
+ *              batches, finishes growth, shrinks). Both block every signal.
+ * Progress     Waits for its threads to start.
+ */
+KVS_API KVS_MUST_CHECK int kvs_open(const struct kvs_options *opts, struct kvs **ret_kv);
+
+/*
+ * kvs_close - End the work of a store: its contents are given back, its threads are gone.
+ *
+ * Afterwards every call that can fail answers KVS_ERR_STORE_CLOSED, this one too.
+ * Returns      0, KVS_ERR_STORE_CLOSED, KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY (called from a
+ *              callback of the store's own thread).
+ * Linearizes   At the swap of the root: later operations answer KVS_ERR_STORE_CLOSED.
+ * Progress     Waits for every read section open at the call, and frees every entry.
+ */
+KVS_API int kvs_close(struct kvs *kv);
+
+/*
+ * kvs_free - Close the store if it is open, then give back what is left of it.
+ *
+ * Must not overlap any other call on this store. On an error the store is as it was.
+ * Returns      0 (also for NULL), KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY.
+ */
+KVS_API int kvs_free(struct kvs *kv);
+
+/* ---- Reading --------------------------------------------------------------------------- */
+
+/*
+ * kvs_get - Copy the value of @key into the caller's buffer.
+ *
+ * @buf         room for @cap bytes; may be NULL if @cap is 0.
+ * @ret         may be NULL. On success data is @buf and len the value's length; with
+ *              KVS_ERR_BUFFER_TOO_SMALL data is NULL, and len and version are the entry's.
+ * Returns      0, KVS_ERR_NOT_FOUND, KVS_ERR_BUFFER_TOO_SMALL (nothing was copied),
+ *              KVS_ERR_KEY_TOO_LARGE, KVS_ERR_INVALID_SHARD_INDEX, KVS_ERR_STORE_CLOSED.
+ * Linearizes   Where the entry is found unmarked, or where the chain ends without it.
+ * Progress     Wait-free but for the nodes that others put into the same chain meanwhile.
+ */
+KVS_API int kvs_get(struct kvs *kv, struct kvs_slice key, void *buf, size_t cap, struct kvs_value *ret);
+
+/*
+ * kvs_get_alloc - As kvs_get, into new memory, to be given back with kvs_value_free().
+ *
+ * Returns      as kvs_get, and KVS_ERR_NO_MEMORY.
+ */
+KVS_API KVS_MUST_CHECK int kvs_get_alloc(struct kvs *kv, struct kvs_slice key, struct kvs_value *ret);
+
+/* kvs_value_free - Give back the memory of a value that a call allocated; @value becomes empty. Never fails. */
+KVS_API void kvs_value_free(struct kvs *kv, struct kvs_value *value);
+
+/*
+ * kvs_read_begin, kvs_read_end - Open and close a read section on this thread.
+ *
+ * Sections nest. What was borrowed inside is valid until the outermost one ends.
+ * Progress     Wait-free, but for a thread's very first call, which registers it.
+ */
+KVS_API void kvs_read_begin(struct kvs *kv);
+KVS_API void kvs_read_end(struct kvs *kv);
+
+/*
+ * kvs_borrow - Find the value of @key without copying it. Only inside a read section.
+ *
+ * @ret         data points into the store until the section ends. Never write through it.
+ * Returns      0, KVS_ERR_NOT_FOUND, KVS_ERR_NO_READ_SECTION, KVS_ERR_KEY_TOO_LARGE,
+ *              KVS_ERR_INVALID_SHARD_INDEX, KVS_ERR_STORE_CLOSED.
+ * Linearizes, Progress   as kvs_get.
+ */
+KVS_API KVS_MUST_CHECK int kvs_borrow(struct kvs *kv, struct kvs_slice key, struct kvs_value *ret);
+
+/* kvs_exists - 0 if the key is there, else KVS_ERR_NOT_FOUND or another code of kvs_get. */
+KVS_API int kvs_exists(struct kvs *kv, struct kvs_slice key);
+
+/*
+ * kvs_len - Count the keys, without walking them: the sum of the shards' counters.
+ *
+ * Exact when no write is under way. Not a point in time while writers run.
+ * Returns      0, KVS_ERR_STORE_CLOSED.          Progress   wait-free, one load a shard.
+ */
+KVS_API int kvs_len(struct kvs *kv, uint64_t *ret_len);
+
+/* ---- Writing --------------------------------------------------------------------------- */
+
+/*
+ * Common to all writes. @ret_version may be NULL.
+ * Returns      0, KVS_ERR_KEY_TOO_LARGE, KVS_ERR_VALUE_TOO_LARGE, KVS_ERR_NO_MEMORY,
+ *              KVS_ERR_INVALID_SHARD_INDEX, KVS_ERR_STORE_CLOSED, and what the call itself names.
+ *              On any error nothing was changed.
+ * Context      Any thread, inside or outside a read section.
+ * Linearizes   At one compare-and-swap: of the predecessor's link (new key) or of the old
+ *              entry's own link (present key). A reader never finds a replaced key missing.
+ * Progress     Lock-free apart from the allocator. Never waits for a reader.
+ */
+
+/* kvs_set - Set @key to @val, whether or not it was there. @ret_version: of the new entry. */
+KVS_API int kvs_set(struct kvs *kv, struct kvs_slice key, struct kvs_slice val, uint64_t *ret_version);
+
+/* kvs_add - Set @key only if it is absent; else KVS_ERR_DUPLICATE, and @ret_version is the present entry's. */
+KVS_API int kvs_add(struct kvs *kv, struct kvs_slice key, struct kvs_slice val, uint64_t *ret_version);
+
+/* kvs_replace - Set @key only if it is present; else KVS_ERR_NOT_FOUND. */
+KVS_API int kvs_replace(struct kvs *kv, struct kvs_slice key, struct kvs_slice val, uint64_t *ret_version);
+
+/*
+ * kvs_compare_and_set - Set @key only if its entry still has version @expected.
+ *
+ * Returns also KVS_ERR_NOT_FOUND, and KVS_ERR_VERSION_MISMATCH, with @ret_version the present one.
+ */
+KVS_API int kvs_compare_and_set(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+				uint64_t expected, uint64_t *ret_version);
+
+/*
+ * kvs_get_and_set - Set @key and return a copy of what it replaced, in one step.
+ *
+ * @ret_old     give back with kvs_value_free(); version 0 and data NULL if the key was absent.
+ */
+KVS_API KVS_MUST_CHECK int kvs_get_and_set(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+					   struct kvs_value *ret_old, uint64_t *ret_version);
+
+/* kvs_get_and_delete - Delete @key and return a copy of what it was; else KVS_ERR_NOT_FOUND. */
+KVS_API KVS_MUST_CHECK int kvs_get_and_delete(struct kvs *kv, struct kvs_slice key, struct kvs_value *ret_old);
+
+/* kvs_delete - Delete @key; else KVS_ERR_NOT_FOUND. @ret_version: of the entry that was removed. */
+KVS_API int kvs_delete(struct kvs *kv, struct kvs_slice key, uint64_t *ret_version);
+
+/*
+ * kvs_clear - Make the store empty at one instant, for all shards.
+ *
+ * A reader sees the old contents or the new, never a mixture. Versions go on growing.
+ * Returns      0, KVS_ERR_NO_MEMORY, KVS_ERR_IN_READ_SECTION, KVS_ERR_STORE_CLOSED, KVS_ERR_BUSY.
+ * Progress     Waits for the read sections open at the call, then frees every old entry.
+ */
+KVS_API int kvs_clear(struct kvs *kv);
+
+/* ---- Iterating ------------------------------------------------------------------------- */
+
+/*
+ * A walk returns each key that is present throughout exactly once, across growth, shrink and
+ * overwrites; a key that comes or goes meanwhile once or not at all. Walks are not points in time.
+ */
+
+/*
+ * kvs_scan - Fill a page of entries from a cursor. Only inside a read section.
+ *
+ * @cursor      0 to start; advanced on success; 0 again when the walk is complete. Stateless:
+ *              it holds for this store at any later time, from any thread, in another section.
+ * @items       room for @cap entries, borrowed.
+ * Returns      0 (@ret_count may be 0 only with the walk complete), KVS_ERR_BUFFER_TOO_SMALL (more
+ *              than @cap entries have equal order keys, @ret_count says how many; the cursor
+ *              stays), KVS_ERR_NO_READ_SECTION, KVS_ERR_INVALID_ARGUMENT, KVS_ERR_STORE_CLOSED.
+ */
+KVS_API KVS_MUST_CHECK int kvs_scan(struct kvs *kv, uint64_t *cursor, struct kvs_item *items, size_t cap,
+				    size_t *ret_count);
+
+/* Called for each entry, inside a read section. Nonzero ends the walk. It may call the store. */
+typedef int (*kvs_foreach_fn)(const struct kvs_item *item, void *arg);
+
+/*
+ * kvs_foreach - Call @fn for each entry, in short read sections of the library's own.
+ *
+ * The item is valid until @fn returns.
+ * Returns      0, what @fn returned if not 0, KVS_ERR_STORE_CLOSED, KVS_ERR_INVALID_ARGUMENT.
+ */
+KVS_API int kvs_foreach(struct kvs *kv, kvs_foreach_fn fn, void *arg);
+
+/*
+ * kvs_keys - A list of all keys, in new memory.
+ *
+ * @ret_keys    give back with kvs_keys_free(); NULL if there are none.
+ * Returns      0, KVS_ERR_NO_MEMORY, KVS_ERR_STORE_CLOSED.
+ */
+KVS_API KVS_MUST_CHECK int kvs_keys(struct kvs *kv, struct kvs_slice **ret_keys, size_t *ret_count);
+
+/* kvs_keys_free - Give back a list of kvs_keys(), NULL included. Works on a closed store. */
+KVS_API void kvs_keys_free(struct kvs *kv, struct kvs_slice *keys);
+
+/* ---- Memory, threads, fork ------------------------------------------------------------- */
+
+/*
+ * kvs_drain - Wait until all that was deferred before the call has been freed.
+ *
+ * Returns      0, KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY, KVS_ERR_STORE_CLOSED.
+ */
+KVS_API int kvs_drain(struct kvs *kv);
+
+/*
+ * kvs_thread_attach - Do now what a thread's first call on a store does: register the thread
+ * with liburcu and give it its counters. Optional.
+ *
+ * Returns      0, KVS_ERR_NO_MEMORY, KVS_ERR_STORE_CLOSED.
+ */
+KVS_API int kvs_thread_attach(struct kvs *kv);
+
+/*
+ * kvs_fork_before, kvs_fork_parent, kvs_fork_child - Bracket a fork() so that the child can go on
+ * using its copy of the store. Once per process, however many stores are open; not from two
+ * threads at once. Call before, fork, then parent in the parent and child in the child.
+ * Without kvs_fork_before the child may only read and call _exit.
+ *
+ * kvs_fork_before returns 0 or KVS_ERR_IN_READ_SECTION; then nothing is held. kvs_fork_child
+ * starts new threads for every open store: 0 or KVS_ERR_NO_MEMORY (a store without its threads
+ * works, but gives back no memory until it is closed).
+ */
+KVS_API KVS_MUST_CHECK int kvs_fork_before(void);
+KVS_API void kvs_fork_parent(void);
+KVS_API int kvs_fork_child(void);
+
+/* ---- Statistics ------------------------------------------------------------------------ */
+
+/* All counts are since open. Sums over threads and shards: exact at rest, approximate otherwise. */
+struct kvs_stats {
+	size_t size;               /* sizeof(struct kvs_stats), set by the caller */
+	uint64_t keys;             /* as kvs_len */
+	uint64_t bytes_live;       /* memory of reachable entries, headers included */
+	uint64_t bytes_deferred;   /* memory of removed entries that waits for a grace period */
+	uint64_t bytes_index;      /* memory of the directories */
+	uint64_t bytes_mapped;     /* taken from the system for entries; 0 with a user's allocator */
+	uint64_t hits;             /* reads that found their key */
+	uint64_t misses;           /* reads that did not */
+	uint64_t inserts;          /* writes that made a new key */
+	uint64_t overwrites;       /* writes that replaced an entry */
+	uint64_t deletes;          /* removals by a caller */
+	uint64_t growths;          /* doublings of a shard's directory */
+	uint64_t shrinks;          /* halvings */
+	uint64_t growths_failed;   /* doublings given up for want of memory */
+	uint64_t buckets;          /* heads in use by the present sizes */
+	uint64_t buckets_linked;   /* of these, linked */
+	uint64_t chain_p50;        /* entries of a chain, from a sample of up to 16,384 chains */
+	uint64_t chain_p99;
+	uint64_t chain_max;
+	uint64_t chain_mean_milli; /* thousandths of an entry */
+	uint64_t registrations;    /* threads that a first call attached to this store */
+};
+
+/*
+ * kvs_stats - Fill @stats, as far as @stats->size reaches.
+ *
+ * Returns      0, KVS_ERR_INVALID_ARGUMENT (size too small to hold itself), KVS_ERR_STORE_CLOSED.
+ * Progress     Reads counters of all threads and shards and walks the sample; writes nothing shared.
+ */
+KVS_API int kvs_stats(struct kvs *kv, struct kvs_stats *stats);
+
+/* kvs_version_string - The version of the library that runs, such as "0.1.0". Static. */
+KVS_API const char *kvs_version_string(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* KVS_H */

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * buckets.c - growth and shrink of a table's directory. The layout is described in buckets.h.
+ *
+ * STATES OF A HEAD
+ *
+ *        claim (CAS 0 -> CLAIMED)   link (CAS of predecessor)      ready (CAS)
+ *   empty --------------------> claimed ----------------> linked ------------> live
+ *     ^                        (only its claimer sees it)  (walks pass it)       |
+ *     |            segment freed after a grace period                            | mark, by shrink
+ *     +--------------------------------------------------------- removed <-------+
+ *
+ * INVARIANTS
+ *
+ * INV-B1  segment[s] is there whenever a section can hold a size with more than
+ *         KVS__BITS_MIN + s - 1 bits. Growth installs it before it publishes the size; shrink
+ *         takes it away two grace periods after it published the smaller one.
+ * INV-B2  A head is linked by the one thread that claimed it. Others start from an ancestor
+ *         meanwhile; nobody waits for it.
+ * INV-B3  While KVS__SIZE_SHRINKING is set the size does not change, so a segment is never
+ *         reused while some of its heads are removed.
+ * INV-B4  Every head with linking index below link_next is claimed or about to be; after its
+ *         claimer ends, linked. link_next reaches the size long before the next doubling, since every
+ *         insert claims two and a doubling takes as many inserts as there are new heads.
+ *
+ * PROGRESS  Growth is lock-free: one CAS installs the segment, one the size; the loser frees its
+ * own segment. A growth that finds no memory leaves the table small and counts it.
+ */
+#include "buckets.h"
+
+#include "counting.h"
+
+struct kvs__start kvs__start_slow(const struct kvs__table *t, uint64_t prefix, unsigned bits)
+{
+	struct kvs__start s;
+
+	do {
+		/* The ancestor: the same prefix with its last 1 cleared. Head 0 is always live. */
+		unsigned zeros = (unsigned)__builtin_ctzll(prefix);
+
+		KVS_COUNT_STEP();
+		prefix &= prefix - 1;
+		s.head = kvs__head_of(t, prefix, bits);
+		s.word = load_seq_cst(s.head);
+		s.bits = bits - zeros - 1;
+	} while (kvs__word_state(s.word) != KVS__HEAD_LIVE);
+	return s;
+}
+
+static uint64_t order_in_segment(unsigned s, uint64_t i)
+{
+	if (s == 0)
+		return i << (64 - KVS__BITS_MIN);
+	return (2 * i + 1) << (64 - KVS__BITS_MIN - s);
+}
+
+uint64_t kvs__head_order(const struct kvs__table *t, const kvs__head *h)
+{
+	unsigned top = kvs__size_bits(load_seq_cst(&t->size)) - KVS__BITS_MIN;
+	unsigned n;
+
+	/* Most heads are in the top segment; a growth or shrink may have left h above it. */
+	for (n = 0; n < KVS__SEGMENTS; n++) {
+		unsigned s = n <= top ? top - n : n;
+		const kvs__head *base = load_acquire(&t->segment[s]);
+		uintptr_t offset = (uintptr_t)h - (uintptr_t)base;
+
+		if (base && offset < kvs__segment_heads(s) * sizeof(*h))
+			return order_in_segment(s, offset / sizeof(*h));
+	}
+	KVS_ASSERT(!"a head outside all segments");
+	return 0;
+}
+
+static kvs__head *segment_make(struct kvs__table *t, unsigned s)
+{
+	return kvs__mem_segment(t->mem, kvs__segment_heads(s) * sizeof(kvs__head));
+}
+
+static void segment_free(struct kvs__table *t, unsigned s, kvs__head *heads)
+{
+	if (heads)
+		kvs__mem_segment_free(t->mem, heads, kvs__segment_heads(s) * sizeof(kvs__head));
+}
+
+void kvs__table_release(struct kvs__table *t)
+{
+	unsigned s;
+
+	for (s = 0; s < KVS__SEGMENTS; s++)
+		segment_free(t, s, load_acquire(&t->segment[s]));
+}
+
+bool kvs__table_init(struct kvs__table *t, const struct kvs__mem *mem, unsigned bits)
+{
+	unsigned s;
+
+	memset((void *)t, 0, sizeof(*t));
+	t->mem = mem;
+	t->bits_min = bits;
+	for (s = 0; s <= bits - KVS__BITS_MIN; s++) {
+		kvs__head *heads = segment_make(t, s);
+
+		if (!heads) {
+			kvs__table_release(t);
+			return false;
+		}
+		store_release(&t->segment[s], heads);
+	}
+	store_release(load_acquire(&t->segment[0]), KVS__LINK_END | KVS__HEAD_LIVE);
+	store_release(&t->link_next, 1);
+	store_release(&t->linked, 1);
+	store_release(&t->size, bits);
+	return true;
+}
+
+uint64_t kvs__table_buckets(const struct kvs__table *t)
+{
+	return (uint64_t)1 << kvs__size_bits(load_seq_cst(&t->size));
+}
+
+uint64_t kvs__table_index_bytes(const struct kvs__table *t)
+{
+	uint64_t bytes = 0;
+	unsigned s;
+
+	for (s = 0; s < KVS__SEGMENTS; s++)
+		if (load_acquire(&t->segment[s]))
+			bytes += kvs__segment_heads(s) * sizeof(kvs__head);
+	return bytes;
+}
+
+static bool segment_install(struct kvs__table *t, unsigned s)
+{
+	kvs__head *none = NULL;
+	kvs__head *heads;
+
+	if (load_acquire(&t->segment[s]))
+		return true;
+	heads = segment_make(t, s);
+	if (!heads)
+		return false;
+	if (!cas_seq_cst(&t->segment[s], &none, heads))
+		segment_free(t, s, heads);
+	return true;
+}
+
+void kvs__table_grow(struct kvs__table *t, unsigned bits)
+{
+	uint32_t size = bits;
+
+	if (bits >= KVS__BITS_MAX || load_seq_cst(&t->size) != size)
+		return;
+	if (!segment_install(t, bits + 1 - KVS__BITS_MIN)) {
+		fetch_add_relaxed(&t->growths_failed, 1);
+		return;
+	}
+	/* PAIRS(B1): whoever loads the new size finds the segment. */
+	if (cas_seq_cst(&t->size, &size, bits + 1))
+		fetch_add_relaxed(&t->growths, 1);
+}
+
+uint64_t kvs__table_claim(struct kvs__table *t, uint64_t want, uint64_t *ret_first)
+{
+	uint64_t next = load_seq_cst(&t->link_next);
+
+	for (;;) {
+		uint32_t size = load_seq_cst(&t->size);
+		uint64_t end = (uint64_t)1 << kvs__size_bits(size);
+		uint64_t n = next < end ? end - next : 0;
+
+		if (n == 0 || size & KVS__SIZE_SHRINKING)
+			return 0;
+		n = n < want ? n : want;
+		if (cas_seq_cst(&t->link_next, &next, next + n)) {
+			*ret_first = next;
+			return n;
+		}
+	}
+}
+
+kvs__head *kvs__head_at(const struct kvs__table *t, uint64_t i, uint64_t *ret_order)
+{
+	unsigned s = 0;
+
+	if (i >> KVS__BITS_MIN) {
+		unsigned bits = 63u - (unsigned)__builtin_clzll(i);
+
+		s = bits - KVS__BITS_MIN + 1;
+		i -= (uint64_t)1 << bits;
+	}
+	*ret_order = order_in_segment(s, i);
+	return load_acquire(&t->segment[s]) + i;
+}
+
+bool kvs__shrink_begin(struct kvs__table *t)
+{
+	uint32_t size = load_seq_cst(&t->size);
+	unsigned bits = kvs__size_bits(size);
+
+	if (size & KVS__SIZE_SHRINKING || bits <= t->bits_min || bits <= KVS__BITS_MIN)
+		return false;
+	return cas_seq_cst(&t->size, &size, (bits - 1) | KVS__SIZE_SHRINKING);
+}
+
+void kvs__shrink_end(struct kvs__table *t)
+{
+	unsigned bits = kvs__size_bits(load_seq_cst(&t->size));
+	unsigned s = bits + 1 - KVS__BITS_MIN;
+	uint64_t heads = (uint64_t)1 << bits;
+
+	segment_free(t, s, xchg_seq_cst(&t->segment[s], NULL));
+	if (load_seq_cst(&t->link_next) > heads)
+		store_seq_cst(&t->link_next, heads);
+	fetch_add_relaxed(&t->shrinks, 1);
+	store_seq_cst(&t->size, bits);
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+#include "entry.h"
+
+static void copy(unsigned char *to, struct kvs_slice from)
+{
+	if (from.len)
+		memcpy(to, from.data, from.len);
+}
+
+static void *take(const struct kvs__pool *pool, struct kvs__heap *heap, size_t size)
+{
+	if (pool->arena)
+		return kvs__arena_alloc(pool->arena, heap, size);
+	return kvs__mem_alloc(&pool->mem, size);
+}
+
+static void give(const struct kvs__pool *pool, void *p, size_t size)
+{
+	if (pool->arena)
+		kvs__arena_free(pool->arena, p, size);
+	else
+		kvs__mem_free(&pool->mem, p, size);
+}
+
+static void block_free(const struct kvs__pool *pool, struct kvs__block *b)
+{
+	kvs__mem_free(&pool->mem, b, sizeof(*b) + b->len);
+}
+
+static struct kvs__block *block_make(const struct kvs__pool *pool, struct kvs_slice val)
+{
+	struct kvs__block *b = kvs__mem_alloc(&pool->mem, sizeof(*b) + val.len);
+
+	if (!b)
+		return NULL;
+	b->len = val.len;
+	copy(b->bytes, val);
+	return b;
+}
+
+static struct kvs__entry *header_make(const struct kvs__pool *pool, struct kvs__heap *heap, uint64_t order,
+				      struct kvs_slice key, uint32_t extent, size_t tail)
+{
+	struct kvs__entry *e = take(pool, heap, KVS__HEADER + key.len + tail);
+
+	if (!e)
+		return NULL;
+	e->order = (order & ~KVS__KEY_LEN_MASK) | key.len;
+	e->version = 0;
+	store_relaxed(&e->stamp, 0);
+	e->extent = extent;
+	copy(e->bytes, key);
+	return e;
+}
+
+static struct kvs__entry *make_with_block(const struct kvs__pool *pool, struct kvs__heap *heap,
+					  uint64_t order, struct kvs_slice key, struct kvs_slice val)
+{
+	struct kvs__block *b = block_make(pool, val);
+	struct kvs__entry *e;
+
+	if (!b)
+		return NULL;
+	e = header_make(pool, heap, order, key, (uint32_t)val.len | KVS__EXTENT_BLOCK, sizeof(b));
+	if (!e) {
+		block_free(pool, b);
+		return NULL;
+	}
+	memcpy(e->bytes + key.len, &b, sizeof(b));
+	return e;
+}
+
+struct kvs__entry *kvs__entry_make(const struct kvs__pool *pool, struct kvs__heap *heap, uint64_t order,
+				   struct kvs_slice key, struct kvs_slice val)
+{
+	struct kvs__entry *e;
+
+	if (unlikely(val.len > KVS__INLINE_MAX))
+		return make_with_block(pool, heap, order, key, val);
+	e = header_make(pool, heap, order, key, (uint32_t)val.len, val.len);
+	if (e)
+		copy(e->bytes + key.len, val);
+	return e;
+}
+
+void kvs__entry_free(const struct kvs__pool *pool, struct kvs__entry *e)
+{
+	if (e->extent & KVS__EXTENT_BLOCK)
+		block_free(pool, kvs__entry_block(e));
+	give(pool, e, kvs__entry_size(e));
+}
+
+#define FREE_CHUNK 128
+
+static void free_chunk(const struct kvs__pool *pool, struct kvs__entry **e, size_t n)
+{
+	uint32_t sizes[FREE_CHUNK];
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		if (i + 8 < n)
+			__builtin_prefetch(e[i + 8]);
+		if (e[i]->extent & KVS__EXTENT_BLOCK)
+			block_free(pool, kvs__entry_block(e[i]));
+		sizes[i] = (uint32_t)kvs__entry_size(e[i]);
+	}
+	kvs__arena_free_many(pool->arena, (void *const *)e, sizes, n);
+}
+
+void kvs__entry_free_many(const struct kvs__pool *pool, struct kvs__entry **e, size_t n)
+{
+	size_t i;
+
+	if (!pool->arena) {
+		for (i = 0; i < n; i++)
+			kvs__entry_free(pool, e[i]);
+		return;
+	}
+	for (i = 0; i < n; i += FREE_CHUNK)
+		free_chunk(pool, e + i, n - i < FREE_CHUNK ? n - i : FREE_CHUNK);
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * entry.h - one record: a 32-byte header, the key's bytes, the value's bytes, in one block.
+ *
+ *   offset  bytes  field
+ *        0      8  next     link to the successor, and the state of this entry (list.h)
+ *        8      8  order    order key (bits 63..17, bit 16 is 1), key length (bits 15..0)
+ *       16      8  version  56 bits, then 8 bits of pins
+ *       24      4  stamp    of snapshots
+ *       28      4  extent   value length (bits 29..0), HAS_DEADLINE (30), OWN_BLOCK (31)
+ *       32         key, then value; or, with OWN_BLOCK, key, then a pointer to a struct kvs__block
+ *
+ * Reserved, so that what comes later fills fields and moves none: stamp and pins are zero as long as
+ * there are no snapshots and no pins; a timed entry (HAS_DEADLINE) will have 32 bytmore, before
+ * the header, so that the key is always at offset 32.
+ *
+ * order first after next, and the key right behind the header: what a lookup compares lies
+ * within 32 + key bytes of the entry's start.
+ *
+ * An entry is immutable once published, but for next, stamp and pins. States and who moves
+ * them: CONCURRENCY.md. Values above KVS__INLINE_MAX lie in a block of their own.
+ */
+#ifndef KVS_ENTRY_H
+#define KVS_ENTRY_H
+
+#include <string.h>
+
+#include "arena.h"
+#include "atomic.h"
+#include "compiler.h"
+#include "kvs.h"
+#include "mem.h"
+
+struct kvs__entry {
+	kvs__u64 next;      /* (a) list.h */
+	uint64_t order;     /* (i) */
+	uint64_t version;   /* (c), then (i) */
+	kvs__u32 stamp;     /* (a) */
+	uint32_t extent;    /* (i) */
+	unsigned char bytes[]; /* (i) */
+};
+
+struct kvs__block {
+	uint64_t len;
+	unsigned char bytes[];
+};
+
+#define KVS__HEADER ((size_t)32)
+#define KVS__INLINE_MAX ((size_t)4096)
+#define KVS__EXTENT_LEN 0x3fffffffu
+#define KVS__EXTENT_DEADLINE 0x40000000u
+#define KVS__EXTENT_BLOCK 0x80000000u
+#define KVS__VERSION_SHIFT 8
+#define KVS__ORDER_MASK (~(uint64_t)0x1ffff) /* the part of order that comes from the hash */
+#define KVS__ORDER_ENTRY ((uint64_t)0x10000) /* set in entries, clear in heads */
+#define KVS__KEY_LEN_MASK ((uint64_t)0xffff)
+
+_Static_assert(offsetof(struct kvs__entry, bytes) == 32, "the header is 32 bytes");
+_Static_assert(KVS_VALUE_MAX == KVS__EXTENT_LEN, "a value's length fits its field");
+_Static_assert(KVS_KEY_MAX == KVS__KEY_LEN_MASK, "a key's length fits its field");
+
+/* Where a store's entries live: the arena, or the user's allocator. */
+struct kvs__pool {
+	struct kvs__mem mem;
+	struct kvs__arena *arena; /* NULL with a user's allocator (i) */
+};
+
+KVS_INLINE size_t kvs__entry_key_len(const struct kvs__entry *e)
+{
+	return (size_t)(e->order & KVS__KEY_LEN_MASK);
+}
+
+KVS_INLINE size_t kvs__entry_value_len(const struct kvs__entry *e)
+{
+	return e->extent & KVS__EXTENT_LEN;
+}
+
+KVS_INLINE uint64_t kvs__entry_version(const struct kvs__entry *e)
+{
+	return e->version >> KVS__VERSION_SHIFT;
+}
+
+KVS_INLINE struct kvs__block *kvs__entry_block(const struct kvs__entry *e)
+{
+	struct kvs__block *b;
+
+	memcpy(&b, e->bytes + kvs__entry_key_len(e), sizeof(b));
+	return b;
+}
+
+KVS_INLINE const void *kvs__entry_value(const struct kvs__entry *e)
+{
+	if (unlikely(e->extent & KVS__EXTENT_BLOCK))
+		return kvs__entry_block(e)->bytes;
+	return e->bytes + kvs__entry_key_len(e);
+}
+
+/* kvs__entry_size - Bytes of the entry's own block. kvs__entry_footprint - with the value's block. */
+KVS_INLINE size_t kvs__entry_size(const struct kvs__entry *e)
+{
+	size_t tail = e->extent & KVS__EXTENT_BLOCK ? sizeof(void *) : kvs__entry_value_len(e);
+
+	return KVS__HEADER + kvs__entry_key_len(e) + tail;
+}
+
+KVS_INLINE size_t kvs__entry_footprint(const struct kvs__entry *e)
+{
+	size_t block = e->extent & KVS__EXTENT_BLOCK ? sizeof(struct kvs__block) + kvs__entry_value_len(e) : 0;
+
+	return kvs__entry_size(e) + block;
+}
+
+/*
+ * kvs__bytes_equal - memcmp for keys: short ones are compared in place, without a call.
+ * Both sides have @n bytes; overlapping loads cover the lengths between powers of two.
+ */
+KVS_INLINE bool kvs__bytes_equal(const unsigned char *a, const unsigned char *b, size_t n)
+{
+	uint64_t x, y, v, w;
+	uint32_t p, q, r, s;
+
+	if (likely(n >= 8)) {
+		if (unlikely(n > 16))
+			return memcmp(a, b, n) == 0;
+		memcpy(&x, a, 8);
+		memcpy(&y, b, 8);
+		memcpy(&v, a + n - 8, 8);
+		memcpy(&w, b + n - 8, 8);
+		return ((x ^ y) | (v ^ w)) == 0;
+	}
+	if (n >= 4) {
+		memcpy(&p, a, 4);
+		memcpy(&q, b, 4);
+		memcpy(&r, a + n - 4, 4);
+		memcpy(&s, b + n - 4, 4);
+		return ((p ^ q) | (r ^ s)) == 0;
+	}
+	return n == 0 || (a[0] == b[0] && a[n / 2] == b[n / 2] && a[n - 1] == b[n - 1]);
+}
+
+/*
+ * kvs__entry_make - A private entry with copies of @key and @val; version and next are not set.
+ *
+ * @heap        the calling thread's (arena.h). Returns NULL: no memory.
+ */
+struct kvs__entry *kvs__entry_make(const struct kvs__pool *pool, struct kvs__heap *heap, uint64_t order,
+				   struct kvs_slice key, struct kvs_slice val);
+
+/* kvs__entry_free - Give back an entry that no thread can reach. */
+void kvs__entry_free(const struct kvs__pool *pool, struct kvs__entry *e);
+
+/* kvs__entry_free_many - The same for @n of them; reorders @e. */
+void kvs__entry_free_many(const struct kvs__pool *pool, struct kvs__entry **e, size_t n);
+
+#endif

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fork.c - the three calls around fork().
+ *
+ * before   holds every lock of the library, in their order (homes, each store's admin and slots,
+ *          liburcu's, each arena's), so that the child's copies are free and consistent.
+ * parent   lets go.
+ * child    lets go; the other threads do not exist here, so their slots are free, liburcu has moved
+ *          their queued callbacks to its default worker, which is waited for, and each store gets
+ *          new threads.
+ *
+ * Other threads' writes may be half done in the child's copy: marked and not unlinked. Any writer
+ * that meets them finishes the unlinking; their memory stays allocated until the store is freed.
+ */
+#include "maintain.h"
+#include "store.h"
+
+static struct kvs *store_of(struct kvs__home *h)
+{
+	return kvs_container_of(h, struct kvs, home);
+}
+
+static void hold(struct kvs__home *h, void *arg)
+{
+	struct kvs *kv = store_of(h);
+
+	(void)arg;
+	pthread_mutex_lock(&kv->admin);
+	pthread_mutex_lock(&h->slots_lock);
+}
+
+static void hold_arena(struct kvs__home *h, void *arg)
+{
+	struct kvs *kv = store_of(h);
+
+	(void)arg;
+	if (kv->pool.arena)
+		kvs__arena_fork_before(kv->pool.arena);
+}
+
+static void let_go_arena(struct kvs__home *h, void *arg)
+{
+	struct kvs *kv = store_of(h);
+
+	(void)arg;
+	if (kv->pool.arena)
+		kvs__arena_fork_after(kv->pool.arena);
+}
+
+static void let_go(struct kvs__home *h, void *arg)
+{
+	struct kvs *kv = store_of(h);
+
+	(void)arg;
+	pthread_mutex_unlock(&h->slots_lock);
+	pthread_mutex_unlock(&kv->admin);
+}
+
+static void restart(struct kvs__home *h, void *arg)
+{
+	struct kvs *kv = store_of(h);
+	int *err = arg;
+
+	kvs__home_fork_child(h);
+	kvs__rcu_worker_forget(&kv->reclaim.worker);
+	kv->maintainer.runs = false;
+	if (!load_seq_cst(&kv->root))
+		return;
+	if (!kvs__rcu_worker_start(&kv->reclaim.worker, "kvs-rcu") || !kvs__maintainer_start(kv))
+		*err = KVS_ERR_NO_MEMORY;
+}
+
+KVS_API int kvs_fork_before(void)
+{
+	if (kvs__rcu_read_ongoing())
+		return KVS_ERR_IN_READ_SECTION;
+	kvs__homes_lock();
+	kvs__home_each(hold, NULL);
+	kvs__rcu_fork_before(); /* pauses the workers, which may be waiting for an arena's lock: so those come last */
+	kvs__home_each(hold_arena, NULL);
+	return KVS_OK;
+}
+
+KVS_API void kvs_fork_parent(void)
+{
+	kvs__home_each(let_go_arena, NULL);
+	kvs__rcu_fork_parent();
+	kvs__home_each(let_go, NULL);
+	kvs__homes_unlock();
+}
+
+KVS_API int kvs_fork_child(void)
+{
+	int err = KVS_OK;
+
+	kvs__home_each(let_go_arena, NULL);
+	kvs__rcu_fork_child();
+	kvs__home_each(let_go, NULL);
+	kvs__home_each(restart, &err);
+	kvs__homes_unlock();
+	return err;
+}

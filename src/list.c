@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * list.c - one sorted list of all entries and bucket heads of a table.
+ *
+ * WHAT  A split-ordered list (Shalev and Shavit, J. ACM 2006) with the marks of Harris (DISC 2001)
+ * and the unlinking of Michael (SPAA 2002), and one addition: an entry is replaced by one CAS.
+ *
+ * PICTURE   head 0 -> e -> e -> head 01 -> e -> head 1 -> e -> e -> end
+ *           order keys never decrease; heads end in 0, entries in 1, so a head stands before the
+ *           entries of its bucket; entries with equal order keys (a "run") stand together.
+ *
+ * REPLACE   old.next: (succ, live) -> (new, replaced), where new.next = succ was set before. The one CAS marks the
+ *           old entry and links the new one behind it. A reader at the old entry loads its link once: unmarked, the
+ *           old value is the answer; marked replaced, the new entry is the next it meets.
+ *
+ * INVARIANTS
+ *
+ * INV-L1  A marked link never changes again. So nothing is ever inserted behind a marked node.
+ * INV-L2  An unmarked node that was linked is reachable from head 0 and from every live head
+ *         before it, until it is marked.
+ * INV-L3  A new key goes before all entries of its order key. So a walk that met the first entry of a run
+ *         meets, of any one key, no two lives: a re-insert stands behind the walker.
+ * INV-L4  Walkers that give out entries load a link once, judge the mark by it and go on by it.
+ *         Loading again would give out an entry and its replacement.
+ * INV-L5  A node is retired by the thread that marked it, after a walk from a live head that passed
+ *         its place and unlinked every marked node on the way (or after the CAS that took it from
+ *         an unmarked predecessor). So it is unreachable, and no marked node that is still
+ *         reachable points to it: what precedes it in the run has been unlinked before.
+ * INV-L6  At most one unmarked entry of a key is reachable: an insert's CAS on the link before
+ *         the run succeeds only if nothing entered the run since it was searched.
+ * INV-L7  Every access is made inside one read section, so a node met in it is not freed
+ *         before it ends (GP: from unlinking to free), and no address comes back as another node:
+ *         a CAS that finds the expected link finds the same node.
+ *
+ * PROGRESS  Lookup never retries. Find restarts when a CAS fails, that is, when another thread's
+ * insert, replace, delete or unlink succeeded at that very link. Only writers unlink.
+ */
+#include "list.h"
+
+bool kvs__pass_head(const struct kvs__table *t, uint64_t link, uint64_t order)
+{
+	if (kvs__link_is_end(link))
+		return false;
+	return kvs__head_order(t, kvs__link_head(link)) <= order;
+}
+
+/* ---- find ---- */
+
+/* Take the marked node with link @word out from behind @pred. On success *pred_word is the new link. */
+static bool unlink_next(kvs__u64 *pred, uint64_t *pred_word, uint64_t word)
+{
+	uint64_t expected = *pred_word;
+	uint64_t next = kvs__word_link(word) | kvs__word_state(expected);
+
+	KVS_COUNT_STEP();
+	if (!cas_seq_cst(pred, &expected, next))
+		return false;
+	*pred_word = next;
+	return true;
+}
+
+enum step { STEP_ON, STEP_STOP, STEP_LOST };
+
+/* At a head: pass it, unlink it if shrink removed it, or stop before it. */
+static enum step step_head(const struct kvs__table *t, struct kvs__place *p, uint64_t order)
+{
+	kvs__head *h = kvs__link_head(p->pred_word);
+	uint64_t word;
+
+	if (!kvs__pass_head(t, p->pred_word, order))
+		return STEP_STOP;
+	word = load_seq_cst(h);
+	if (kvs__word_is_marked(word))
+		return unlink_next(p->pred, &p->pred_word, word) ? STEP_ON : STEP_LOST;
+	p->pred = h;
+	p->pred_word = word;
+	return STEP_ON;
+}
+
+/* At an entry before the run: pass it, unlink it if marked, or stop before it. */
+static enum step step_entry(struct kvs__place *p, uint64_t order)
+{
+	struct kvs__entry *e = kvs__link_entry(p->pred_word);
+	uint64_t word = load_seq_cst(&e->next);
+
+	if (kvs__word_is_marked(word) && kvs__order_key(e->order) <= kvs__order_key(order))
+		return unlink_next(p->pred, &p->pred_word, word) ? STEP_ON : STEP_LOST;
+	if (kvs__order_key(e->order) >= kvs__order_key(order))
+		return STEP_STOP;
+	p->pred = &e->next;
+	p->pred_word = word;
+	return STEP_ON;
+}
+
+/* Walk to the last link before the run of @order. false: a CAS was lost, start again. */
+static bool find_run(const struct kvs__table *t, uint64_t order, struct kvs__place *p)
+{
+	struct kvs__start s = kvs__start_of(t, order);
+	uint64_t limit = kvs__window_limit(order, s.bits);
+	enum step step = STEP_ON;
+
+	p->pred = s.head;
+	p->pred_word = s.word;
+	while (step == STEP_ON && kvs__link_window(p->pred_word) <= limit) {
+		KVS_COUNT_STEP();
+		if (kvs__link_to_head(p->pred_word))
+			step = step_head(t, p, order);
+		else
+			step = step_entry(p, order);
+	}
+	return step != STEP_LOST;
+}
+
+static bool is_in_run(uint64_t link, uint64_t order)
+{
+	return !kvs__link_to_head(link) && kvs__link_window(link) == kvs__order_window(order) &&
+	       kvs__order_key(kvs__link_entry(link)->order) == kvs__order_key(order);
+}
+
+/* Search the run behind p->pred for the key. false: a CAS was lost, start again. */
+static bool find_in_run(const struct kvs__wanted *w, struct kvs__place *p)
+{
+	kvs__u64 *pred = p->pred;
+	uint64_t pred_word = p->pred_word;
+
+	while (is_in_run(pred_word, w->order)) {
+		struct kvs__entry *e = kvs__link_entry(pred_word);
+		uint64_t word = load_seq_cst(&e->next);
+
+		KVS_COUNT_STEP();
+		if (kvs__word_is_marked(word)) {
+			if (!unlink_next(pred, &pred_word, word))
+				return false;
+			if (pred == p->pred)
+				p->pred_word = pred_word;
+			continue;
+		}
+		if (w->key && e->order == w->order &&
+		    kvs__bytes_equal(e->bytes, w->key, w->order & KVS__KEY_LEN_MASK)) {
+			p->match = e;
+			p->match_word = word;
+			p->match_pred = pred;
+			p->match_pred_word = pred_word;
+			return true;
+		}
+		pred = &e->next;
+		pred_word = word;
+	}
+	return true;
+}
+
+void kvs__find(const struct kvs__table *t, const struct kvs__wanted *w, struct kvs__place *ret)
+{
+	ret->match = NULL;
+	while (!find_run(t, w->order, ret) || !find_in_run(w, ret))
+		KVS_COUNT_STEP();
+}
+
+/* ---- insert, replace, delete ---- */
+
+bool kvs__insert_at(const struct kvs__place *p, struct kvs__entry *e)
+{
+	uint64_t expected = p->pred_word;
+
+	store_relaxed(&e->next, kvs__word_link(expected) | KVS__ENTRY_LIVE);
+	/* LP(insert). PAIRS(L1): the entry's fields are written before any walker can load its address. */
+	return cas_seq_cst(p->pred, &expected, kvs__link_make_entry(e) | kvs__word_state(expected));
+}
+
+/* The marked p->match leaves the list, and is left to the caller, by INV-L5. */
+static void unlink_match(const struct kvs__table *t, const struct kvs__place *p, uint64_t marked)
+{
+	struct kvs__wanted run = { p->match->order, NULL };
+	struct kvs__place ignored;
+	uint64_t pred_word = p->match_pred_word;
+
+	if (!unlink_next(p->match_pred, &pred_word, marked))
+		kvs__find(t, &run, &ignored);
+}
+
+bool kvs__replace_at(const struct kvs__table *t, const struct kvs__place *p, struct kvs__entry *e)
+{
+	uint64_t expected = p->match_word;
+	uint64_t marked = kvs__link_make_entry(e) | KVS__ENTRY_REPLACED;
+
+	store_relaxed(&e->next, kvs__word_link(expected) | KVS__ENTRY_LIVE);
+	/* LP(replace). PAIRS(L1). */
+	if (!cas_seq_cst(&p->match->next, &expected, marked))
+		return false;
+	unlink_match(t, p, marked);
+	return true;
+}
+
+bool kvs__delete_at(const struct kvs__table *t, const struct kvs__place *p)
+{
+	uint64_t expected = p->match_word;
+	uint64_t marked = kvs__word_link(expected) | KVS__ENTRY_DELETED;
+
+	/* LP(delete) */
+	if (!cas_seq_cst(&p->match->next, &expected, marked))
+		return false;
+	unlink_match(t, p, marked);
+	return true;
+}
+
+/* ---- heads ---- */
+
+/* Let lookups start at a linked head. Others may change its address part meanwhile, not its state. */
+static void head_set_state(kvs__head *h, enum kvs__state state)
+{
+	uint64_t word = load_seq_cst(h);
+
+	while (!cas_seq_cst(h, &word, kvs__word_link(word) | state))
+		KVS_COUNT_STEP();
+}
+
+static void head_link(struct kvs__table *t, kvs__head *h, uint64_t order)
+{
+	uint64_t empty = 0;
+	uint64_t expected;
+	struct kvs__place p;
+
+	/* INV-B2: the claim; whoever loses it goes on without the head. */
+	if (!cas_seq_cst(h, &empty, KVS__LINK_END | KVS__HEAD_CLAIMED))
+		return;
+	do {
+		while (!find_run(t, order, &p))
+			KVS_COUNT_STEP();
+		expected = p.pred_word;
+		store_seq_cst(h, kvs__word_link(expected) | KVS__HEAD_CLAIMED);
+	} while (!cas_seq_cst(p.pred, &expected, kvs__link_make_head(h, order) | kvs__word_state(expected)));
+	head_set_state(h, KVS__HEAD_LIVE);
+	fetch_add_relaxed(&t->linked, 1);
+}
+
+uint64_t kvs__link_heads(struct kvs__table *t, uint64_t want)
+{
+	uint64_t first = 0;
+	uint64_t n = kvs__table_claim(t, want, &first);
+	uint64_t i;
+
+	for (i = 0; i < n; i++) {
+		uint64_t order;
+		kvs__head *h = kvs__head_at(t, first + i, &order);
+
+		head_link(t, h, order);
+	}
+	return n;
+}
+
+static void head_remove(struct kvs__table *t, kvs__head *h, uint64_t order)
+{
+	struct kvs__place ignored;
+
+	if (load_seq_cst(h) == 0)
+		return;
+	head_set_state(h, KVS__HEAD_REMOVED);
+	while (!find_run(t, order, &ignored))
+		KVS_COUNT_STEP();
+	fetch_sub_relaxed(&t->linked, 1);
+}
+
+bool kvs__unlink_heads(struct kvs__table *t, uint64_t first, uint64_t count)
+{
+	unsigned bits = kvs__size_bits(load_seq_cst(&t->size));
+	uint64_t heads = (uint64_t)1 << bits; /* of the upper segment, as of all below it */
+	uint64_t i;
+
+	for (i = first; i < first + count && i < heads; i++) {
+		uint64_t order;
+		kvs__head *h = kvs__head_at(t, heads + i, &order);
+
+		head_remove(t, h, order);
+	}
+	return i < heads;
+}

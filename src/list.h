@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/* list.h - the split-ordered list: lookup, find, replace, delete, heads. The essay is in list.c. */
+#ifndef KVS_LIST_H
+#define KVS_LIST_H
+
+#include "buckets.h"
+#include "counting.h"
+
+/* What is looked for: a key and its order word (hash bits, KVS__ORDER_ENTRY, key length). */
+struct kvs__wanted {
+	uint64_t order;
+	const unsigned char *key; /* NULL: no key, only the place */
+};
+
+/* kvs__order_make - The order word of a key from its 64-bit hash and its length. */
+KVS_INLINE uint64_t kvs__order_make(uint64_t hash, size_t key_len)
+{
+	return (hash & KVS__ORDER_MASK) | KVS__ORDER_ENTRY | key_len;
+}
+
+/* kvs__order_key - The 48 bits that the list is sorted by. */
+KVS_INLINE uint64_t kvs__order_key(uint64_t order)
+{
+	return order >> 16;
+}
+
+/* kvs__pass_head - A walker for @order came to a head: false if that lies behind. Cold. */
+bool kvs__pass_head(const struct kvs__table *t, uint64_t link, uint64_t order);
+
+/*
+ * kvs__lookup - The live entry of a key, or NULL. Reads only, never retries. Inside a section.
+ *
+ * LP(lookup, found)   the load of the entry's link that shows it unmarked.
+ * LP(lookup, absent)  see CONCURRENCY.md: the mark of the entry that was last seen deleted, or the load
+ *                     of the link that led past the place where a new key would stand.
+ */
+KVS_INLINE const struct kvs__entry *kvs__lookup(const struct kvs__table *t, uint64_t order,
+						const unsigned char *key)
+{
+	struct kvs__start s = kvs__start_of(t, order);
+	uint64_t limit = kvs__window_limit(order, s.bits);
+	uint64_t link = s.word;
+
+	while (kvs__link_window(link) <= limit) {
+		const struct kvs__entry *e;
+		uint64_t word;
+
+		KVS_COUNT_STEP();
+		if (unlikely(kvs__link_to_head(link))) {
+			if (!kvs__pass_head(t, link, order))
+				return NULL;
+			link = load_seq_cst(kvs__link_head(link));
+			continue;
+		}
+		e = kvs__link_entry(link);
+		__builtin_prefetch((const char *)e + KVS_LINE);
+		word = load_seq_cst(&e->next);
+		if (e->order == order) {
+			if (!kvs__word_is_marked(word) &&
+			    kvs__bytes_equal(e->bytes, key, order & KVS__KEY_LEN_MASK))
+				return e;
+		} else if (kvs__order_key(e->order) > kvs__order_key(order)) {
+			return NULL;
+		}
+		link = word;
+	}
+	return NULL;
+}
+
+/*
+ * A place in the list, as kvs__find left it. pred is the link that a new key is put behind: its
+ * holder's order key is smaller than the wanted one, its successor's is not.
+ */
+struct kvs__place {
+	kvs__u64 *pred;
+	uint64_t pred_word;
+	struct kvs__entry *match; /* the live entry of the key, or NULL */
+	uint64_t match_word;      /* its link, unmarked */
+	kvs__u64 *match_pred;     /* the link that leads to it */
+	uint64_t match_pred_word;
+};
+
+/*
+ * kvs__find - Find the place of a key, unlinking every marked node on the way. Inside a section.
+ *
+ * With a NULL key the whole run of equal order keys is walked, so that afterwards no node of that
+ * order key that was marked before the call is reachable from a live head. Lock-free.
+ */
+void kvs__find(const struct kvs__table *t, const struct kvs__wanted *w, struct kvs__place *ret);
+
+/* kvs__insert_at - Link the private @e at @p, where kvs__find saw no such key. LP(insert). false: look again. */
+bool kvs__insert_at(const struct kvs__place *p, struct kvs__entry *e);
+
+/*
+ * kvs__replace_at - Put the private @e in the place of p->match. LP(replace). false: look again.
+ *
+ * OWNS: on true p->match is unlinked and the caller's, to be retired.
+ */
+bool kvs__replace_at(const struct kvs__table *t, const struct kvs__place *p, struct kvs__entry *e);
+
+/* kvs__delete_at - Remove p->match. LP(delete). OWNS and result as kvs__replace_at. */
+bool kvs__delete_at(const struct kvs__table *t, const struct kvs__place *p);
+
+/* kvs__link_heads - Claim and link up to @want heads that a growth added. Inside a section. Returns how many. */
+uint64_t kvs__link_heads(struct kvs__table *t, uint64_t want);
+
+/*
+ * kvs__unlink_heads - Shrink's step 2, in pieces: mark and unlink @count heads of the segment that
+ * is being taken away, from its head number @first on. Inside a section. Returns false past its end.
+ */
+bool kvs__unlink_heads(struct kvs__table *t, uint64_t first, uint64_t count);
+
+#endif

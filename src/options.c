@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+#include "options.h"
+
+#include <string.h>
+
+#include "compiler.h"
+
+static int fault(const char **ret_option, const char *name, int err)
+{
+	if (ret_option)
+		*ret_option = name;
+	return err;
+}
+
+/* An older caller's struct is shorter: defaults. A newer one's is longer: what we do not know must be zero. */
+static bool copy_sized(const struct kvs_options *opts, struct kvs_options *ret)
+{
+	const unsigned char *bytes = (const unsigned char *)opts;
+	size_t known = opts->size < sizeof(*ret) ? opts->size : sizeof(*ret);
+	size_t i;
+
+	if (opts->size < sizeof(opts->size))
+		return false;
+	for (i = sizeof(*ret); i < opts->size; i++)
+		if (bytes[i])
+			return false;
+	memcpy(ret, opts, known);
+	ret->size = sizeof(*ret);
+	return true;
+}
+
+static int check_functions(const struct kvs_options *o, const char **ret_option)
+{
+	if (o->hash < KVS_HASH_SIPHASH13 || o->hash > KVS_HASH_USER)
+		return fault(ret_option, "hash", KVS_ERR_INVALID_ARGUMENT);
+	if (o->hash == KVS_HASH_USER && !o->hash_fn)
+		return fault(ret_option, "hash_fn", KVS_ERR_NIL_HASH_FUNC);
+	if (o->route != KVS_ROUTE_HASH && o->route != KVS_ROUTE_USER)
+		return fault(ret_option, "route", KVS_ERR_INVALID_ARGUMENT);
+	if (o->route == KVS_ROUTE_USER && !o->shard_fn)
+		return fault(ret_option, "shard_fn", KVS_ERR_NIL_HASH_FUNC);
+	return KVS_OK;
+}
+
+static int check(const struct kvs_options *o, const char **ret_option)
+{
+	if (o->shards < 0 || o->shards > KVS_SHARDS_MAX)
+		return fault(ret_option, "shards", KVS_ERR_INVALID_NUM_SHARDS);
+	if (o->flags)
+		return fault(ret_option, "flags", KVS_ERR_INVALID_ARGUMENT);
+	if (o->initial_capacity > (uint64_t)1 << 40)
+		return fault(ret_option, "initial_capacity", KVS_ERR_INVALID_ARGUMENT);
+	if (o->allocator && (!o->allocator->alloc || !o->allocator->free))
+		return fault(ret_option, "allocator", KVS_ERR_INVALID_ARGUMENT);
+	return check_functions(o, ret_option);
+}
+
+int kvs__options_read(const struct kvs_options *opts, struct kvs_options *ret, const char **ret_option)
+{
+	*ret = (struct kvs_options)KVS_OPTIONS_INIT;
+	if (opts && !copy_sized(opts, ret))
+		return fault(ret_option, "size", KVS_ERR_INVALID_ARGUMENT);
+	return check(ret, ret_option);
+}
+
+KVS_API int kvs_options_check(const struct kvs_options *opts, const char **ret_option)
+{
+	struct kvs_options ignored;
+
+	return kvs__options_read(opts, &ignored, ret_option);
+}

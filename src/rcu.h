@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * rcu.h - the only door to liburcu (flavour bp) and to our threads.
+ *
+ * Flavour bp: no registration call, one registry shared with a program that uses it too, threads
+ * may exit and fork inside a section. The read lock of release builds is inlined (functions of
+ * at most ten lines, free for any licence); sanitizer builds call the library's functions.
+ *
+ *   kvs__rcu_read_lock/unlock   a read section; they nest
+ *   kvs__rcu_read_ongoing       inside one?
+ *   kvs__rcu_worker_*           one call_rcu thread; kvs__rcu_call queues a callback on it and
+ *                               kvs__rcu_wait waits for a grace period through it, so that a
+ *                               store has one caller of synchronize_rcu, its worker
+ *   kvs__thread_*               a background thread: named, all signals blocked
+ *
+ * ThreadSanitizer cannot see how a grace period orders a reader before a free. With KVS_TSAN
+ * this file tells it, precisely: call_rcu notes which section every thread is in, and the
+ * callback acquires what the end of just that section released. See rcu.c.
+ */
+#ifndef KVS_RCU_H
+#define KVS_RCU_H
+
+#ifdef KVS_SCHED
+#include "sched_rcu.h" /* the explorer's model of all of this */
+#else
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <urcu/urcu-bp.h>
+#ifndef KVS_RCU_LIBRARY_CALLS
+#include <urcu/static/urcu-bp.h>
+#endif
+
+#include "compiler.h"
+
+#ifdef KVS_TSAN
+#define KVS_TSAN_THREADS 64
+struct kvs__rcu_head {
+	struct rcu_head rcu;
+	void (*fn)(struct kvs__rcu_head *);
+	unsigned long section[KVS_TSAN_THREADS];
+};
+void kvs__rcu_read_lock(void);
+void kvs__rcu_read_unlock(void);
+#else
+struct kvs__rcu_head {
+	struct rcu_head rcu;
+	void (*fn)(struct kvs__rcu_head *);
+};
+
+KVS_INLINE void kvs__rcu_read_lock(void)
+{
+#ifdef KVS_RCU_LIBRARY_CALLS
+	urcu_bp_read_lock();
+#else
+	_urcu_bp_read_lock();
+#endif
+}
+
+KVS_INLINE void kvs__rcu_read_unlock(void)
+{
+#ifdef KVS_RCU_LIBRARY_CALLS
+	urcu_bp_read_unlock();
+#else
+	_urcu_bp_read_unlock();
+#endif
+}
+#endif
+
+KVS_INLINE bool kvs__rcu_read_ongoing(void)
+{
+#ifdef KVS_RCU_LIBRARY_CALLS
+	return urcu_bp_read_ongoing() != 0;
+#else
+	return _urcu_bp_read_ongoing() != 0;
+#endif
+}
+
+struct kvs__rcu_worker {
+	struct call_rcu_data *data; /* NULL: no thread; grace periods are waited for in place */
+	pthread_t thread;
+};
+
+/* kvs__rcu_worker_start - Start a worker thread called @name. false: no memory or no thread. */
+bool kvs__rcu_worker_start(struct kvs__rcu_worker *w, const char *name);
+
+/* kvs__rcu_worker_stop - End and join the worker. Its queue must be empty. */
+void kvs__rcu_worker_stop(struct kvs__rcu_worker *w);
+
+/* kvs__rcu_worker_runs - Has it a thread? */
+KVS_INLINE bool kvs__rcu_worker_runs(const struct kvs__rcu_worker *w)
+{
+	return w->data != NULL;
+}
+
+/* kvs__rcu_worker_is_self - Is the caller the worker's own thread? */
+bool kvs__rcu_worker_is_self(const struct kvs__rcu_worker *w);
+
+/* kvs__rcu_call - Run @fn(@head) on the worker after a grace period. Never waits if there is one. */
+void kvs__rcu_call(struct kvs__rcu_worker *w, struct kvs__rcu_head *head,
+		   void (*fn)(struct kvs__rcu_head *));
+
+/* kvs__rcu_wait - Wait until every section open now has ended. Not inside a section. */
+void kvs__rcu_wait(struct kvs__rcu_worker *w);
+
+/* kvs__rcu_worker_forget - In a fork's child: the thread is not there, its queue was moved and run. */
+void kvs__rcu_worker_forget(struct kvs__rcu_worker *w);
+
+void kvs__rcu_fork_before(void);
+void kvs__rcu_fork_parent(void);
+void kvs__rcu_fork_child(void);
+
+/* kvs__thread_start - Start @fn(@arg) on a thread called @name with all signals blocked. */
+bool kvs__thread_start(pthread_t *thread, const char *name, void *(*fn)(void *), void *arg);
+
+/* kvs__thread_join - Wait for its end. kvs__thread_is_self - Is the caller that thread? */
+void kvs__thread_join(pthread_t thread);
+bool kvs__thread_is_self(pthread_t thread);
+
+#endif /* KVS_SCHED */
+#endif

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * store.c - open, close, clear, free: what swaps the root pointer, and what waits.
+ *
+ * A swap of the root is the linearization point of clear and close. Operations that loaded the old root
+ * overlap the swap and count before it; GP: after the swap one grace period passes before the
+ * old tables are walked and freed, so no operation is left in them. Swaps are made under admin,
+ * one at a time.
+ */
+#include "store.h"
+
+#include "iter.h"
+#include "maintain.h"
+#include "options.h"
+
+/* ---- roots ---- */
+
+static size_t root_size(uint64_t shards)
+{
+	return sizeof(struct kvs__root) + KVS_LINE + shards * sizeof(struct kvs__table);
+}
+
+static void root_release(const struct kvs__mem *mem, struct kvs__root *root)
+{
+	uint64_t i;
+
+	for (i = 0; i < root->shards; i++)
+		kvs__table_release(&root->table[i]);
+	kvs__mem_lines_free(mem, root, root_size(root->shards));
+}
+
+static struct kvs__root *root_make(const struct kvs *kv)
+{
+	struct kvs__root *root = kvs__mem_lines(&kv->pool.mem, root_size(kv->shards));
+	uint64_t i;
+
+	if (!root)
+		return NULL;
+	for (i = 0; i < kv->shards; i++) {
+		root->shards = i;
+		if (!kvs__table_init(&root->table[i], &kv->pool.mem, kv->bits_min)) {
+			while (i-- > 0)
+				kvs__table_release(&root->table[i]);
+			kvs__mem_lines_free(&kv->pool.mem, root, root_size(kv->shards));
+			return NULL;
+		}
+	}
+	root->shards = kv->shards;
+	return root;
+}
+
+#define FREE_BATCH 128u
+
+/* Free every entry of a table that no thread can reach. Returns their footprints. */
+static uint64_t table_free_entries(const struct kvs__pool *pool, const struct kvs__table *t)
+{
+	struct kvs__walk w = kvs__walk_start(t, 0);
+	struct kvs__entry *batch[FREE_BATCH];
+	struct kvs__entry *e;
+	uint64_t bytes = 0;
+	size_t n = 0;
+
+	while ((e = kvs__walk_next(&w)) != NULL) {
+		bytes += kvs__entry_footprint(e);
+		batch[n++] = e;
+		if (n == FREE_BATCH) {
+			kvs__entry_free_many(pool, batch, n);
+			n = 0;
+		}
+	}
+	kvs__entry_free_many(pool, batch, n);
+	return bytes;
+}
+
+static void root_free(struct kvs *kv, struct kvs__root *root)
+{
+	uint64_t i;
+
+	for (i = 0; i < root->shards; i++)
+		fetch_add_relaxed(&kv->cleared_bytes,
+				  table_free_entries(&kv->pool, &root->table[i]));
+	root_release(&kv->pool.mem, root);
+}
+
+/* ---- open ---- */
+
+static unsigned bits_for(uint64_t keys)
+{
+	unsigned bits = KVS__BITS_MIN;
+
+	while (bits < KVS__BITS_MAX && (uint64_t)1 << bits < keys)
+		bits++;
+	return bits;
+}
+
+static void take_options(struct kvs *kv, const struct kvs_options *o)
+{
+	kv->shards = o->shards ? (uint32_t)o->shards : KVS__SHARDS_DEFAULT;
+	kv->route = o->route;
+	kv->shard_fn = o->shard_fn;
+	kv->shard_ctx = o->shard_ctx;
+	kv->bits_min = bits_for(o->initial_capacity / kv->shards);
+}
+
+static bool versions_make(struct kvs *kv)
+{
+	uint32_t i;
+
+	kv->versions = kvs__mem_lines(&kv->pool.mem, kv->shards * sizeof(*kv->versions));
+	if (!kv->versions)
+		return false;
+	for (i = 0; i < kv->shards; i++)
+		store_relaxed(&kv->versions[i].next, (uint64_t)i + 1);
+	return true;
+}
+
+static void versions_free(struct kvs *kv)
+{
+	kvs__mem_lines_free(&kv->pool.mem, kv->versions, kv->shards * sizeof(*kv->versions));
+}
+
+/* The arena is left out where every block is to be seen by a memory checker. */
+static bool pool_make(struct kvs *kv)
+{
+#ifndef KVS_PLAIN_ALLOC
+	if (!kv->pool.mem.user.alloc) {
+		kv->pool.arena = kvs__arena_create(NULL);
+		return kv->pool.arena != NULL;
+	}
+#endif
+	kv->pool.arena = NULL;
+	return true;
+}
+
+/* Undone in reverse by the labels; on success all of it is undone by kvs_close and kvs_free. */
+static int build(struct kvs *kv, const struct kvs_options *o)
+{
+	struct kvs__root *root;
+	int err = kvs__hasher_init(&kv->hasher, o);
+
+	if (err)
+		return err;
+	take_options(kv, o);
+	if (!pool_make(kv))
+		return KVS_ERR_NO_MEMORY;
+	if (!versions_make(kv))
+		goto no_versions;
+	root = root_make(kv);
+	if (!root)
+		goto no_root;
+	store_seq_cst(&kv->root, root);
+	if (!kvs__home_enter(&kv->home, &kv->pool))
+		goto no_home;
+	if (!kvs__reclaim_start(&kv->reclaim, &kv->pool))
+		goto no_worker;
+	if (!kvs__maintainer_start(kv))
+		goto no_maintainer;
+	return KVS_OK;
+
+no_maintainer:
+	kvs__reclaim_stop(&kv->reclaim);
+no_worker:
+	kvs__home_leave(&kv->home);
+no_home:
+	root_release(&kv->pool.mem, root);
+no_root:
+	versions_free(kv);
+no_versions:
+	kvs__arena_destroy(kv->pool.arena);
+	return KVS_ERR_NO_MEMORY;
+}
+
+KVS_API int kvs_open(const struct kvs_options *opts, struct kvs **ret_kv)
+{
+	struct kvs_options o;
+	struct kvs__mem mem = { { NULL, NULL, NULL, NULL } };
+	struct kvs *kv;
+	int err = kvs__options_read(opts, &o, NULL);
+
+	if (err)
+		return err;
+	if (!ret_kv)
+		return KVS_ERR_INVALID_ARGUMENT;
+	if (o.allocator)
+		mem.user = *o.allocator;
+	kv = kvs__mem_lines(&mem, sizeof(*kv));
+	if (!kv)
+		return KVS_ERR_NO_MEMORY;
+	kv->pool.mem = mem;
+	(void)pthread_mutex_init(&kv->admin, NULL);
+	err = build(kv, &o);
+	if (err) {
+		pthread_mutex_destroy(&kv->admin);
+		kvs__mem_lines_free(&mem, kv, sizeof(*kv));
+		return err;
+	}
+	*ret_kv = kv;
+	return KVS_OK;
+}
+
+/* ---- calls that wait ---- */
+
+int kvs__waiting_call_refused(const struct kvs *kv)
+{
+	if (kvs__rcu_read_ongoing())
+		return KVS_ERR_IN_READ_SECTION;
+	if (kvs__rcu_worker_is_self(&kv->reclaim.worker))
+		return KVS_ERR_BUSY;
+	return KVS_OK;
+}
+
+/* Enter a call that waits: 0 with admin held and the store open, else an error with nothing held. */
+static int admin_begin(struct kvs *kv)
+{
+	int err;
+
+	if (!kv)
+		return KVS_ERR_INVALID_ARGUMENT;
+	if (!load_seq_cst(&kv->root))
+		return KVS_ERR_STORE_CLOSED;
+	err = kvs__waiting_call_refused(kv);
+	if (err)
+		return err;
+	pthread_mutex_lock(&kv->admin);
+	if (load_seq_cst(&kv->root))
+		return KVS_OK;
+	pthread_mutex_unlock(&kv->admin);
+	return KVS_ERR_STORE_CLOSED;
+}
+
+KVS_API int kvs_clear(struct kvs *kv)
+{
+	struct kvs__root *fresh;
+	struct kvs__root *old;
+	int err = admin_begin(kv);
+
+	if (err)
+		return err;
+	fresh = root_make(kv);
+	if (fresh) {
+		old = xchg_seq_cst(&kv->root, fresh); /* LP(clear) */
+		kvs__rcu_wait(&kv->reclaim.worker);   /* GP: operations in the old tables */
+		root_free(kv, old);
+	} else {
+		err = KVS_ERR_NO_MEMORY;
+	}
+	pthread_mutex_unlock(&kv->admin);
+	return err;
+}
+
+KVS_API int kvs_drain(struct kvs *kv)
+{
+	int err = admin_begin(kv);
+
+	if (err)
+		return err;
+	(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
+	kvs__reclaim_wait(&kv->reclaim);
+	if (kv->pool.arena)
+		kvs__arena_trim(kv->pool.arena);
+	pthread_mutex_unlock(&kv->admin);
+	return KVS_OK;
+}
+
+KVS_API int kvs_close(struct kvs *kv)
+{
+	struct kvs__root *old;
+	int err = admin_begin(kv);
+
+	if (err)
+		return err;
+	old = xchg_seq_cst(&kv->root, NULL); /* LP(close) */
+	kvs__rcu_wait(&kv->reclaim.worker);  /* GP: operations that found the store open */
+	kvs__maintainer_stop(kv);
+	(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
+	root_free(kv, old);
+	kvs__reclaim_stop(&kv->reclaim);
+	if (kv->pool.arena)
+		kvs__arena_trim(kv->pool.arena);
+	pthread_mutex_unlock(&kv->admin);
+	return KVS_OK;
+}
+
+KVS_API int kvs_free(struct kvs *kv)
+{
+	struct kvs__mem mem;
+	int err;
+
+	if (!kv)
+		return KVS_OK;
+	err = kvs__waiting_call_refused(kv);
+	if (err)
+		return err;
+	err = kvs_close(kv);
+	if (err && err != KVS_ERR_STORE_CLOSED)
+		return err;
+	kvs__home_leave(&kv->home);
+	kvs__arena_destroy(kv->pool.arena);
+	versions_free(kv);
+	pthread_mutex_destroy(&kv->admin);
+	mem = kv->pool.mem;
+	kvs__mem_lines_free(&mem, kv, sizeof(*kv));
+	return KVS_OK;
+}
+
+/* ---- small things that several files need ---- */
+
+int kvs__route_user(const struct kvs *kv, struct kvs_slice key, uint32_t *ret_shard)
+{
+	int i = kv->shard_fn(key.data, key.len, (int)kv->shards, kv->shard_ctx);
+
+	if (i < 0 || (uint32_t)i >= kv->shards)
+		return KVS_ERR_INVALID_SHARD_INDEX;
+	*ret_shard = (uint32_t)i;
+	return KVS_OK;
+}
+
+bool kvs__value_copy(const struct kvs *kv, const struct kvs__entry *e, struct kvs_value *ret)
+{
+	struct kvs_value v;
+	void *to = NULL;
+
+	kvs__value_of(e, &v);
+	if (v.len) {
+		to = kvs__mem_alloc(&kv->pool.mem, v.len);
+		if (!to)
+			return false;
+		memcpy(to, v.data, v.len);
+	}
+	v.data = to;
+	*ret = v;
+	return true;
+}

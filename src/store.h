@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT */
+/* store.h - the store: its parts, routing of keys to tables. */
+#ifndef KVS_STORE_H
+#define KVS_STORE_H
+
+#include <semaphore.h>
+
+#include "hash.h"
+#include "list.h"
+#include "reclaim.h"
+#include "thread.h"
+
+/* All tables hang on one pointer, so that clear (and what replaces contents) swaps them at once. */
+struct kvs__root {
+	uint64_t shards;            /* (i) */
+	struct kvs__table table[];  /* one a shard */
+};
+
+/* Versions are drawn per shard; a line each, since every write draws one. They outlive roots. */
+struct kvs__version_counter {
+	KVS_LINE_ALIGNED kvs__u64 next; /* (a) steps by the number of shards, so that none is repeated in a store */
+};
+
+struct kvs__maintainer {
+	pthread_t thread;
+	bool runs;          /* (l) admin */
+	sem_t wake;
+	kvs__u32 idle;      /* 1: sleeps until woken (a) */
+	kvs__u32 stop;      /* (a) */
+};
+
+struct kvs {
+	struct kvs__home home; /* first */
+	/* read by every operation, written by open, clear and close only */
+	KVS_LINE_ALIGNED _Atomic(struct kvs__root *) root; /* NULL: closed (r) */
+	uint32_t shards;                 /* (i) */
+	int32_t route;                   /* (i) */
+	kvs_shard_fn shard_fn;           /* (i) */
+	void *shard_ctx;                 /* (i) */
+	struct kvs__hasher hasher;       /* (i) */
+	struct kvs__version_counter *versions; /* (i) */
+	struct kvs__pool pool;           /* (i) */
+	unsigned bits_min;               /* (i) */
+	/* the rest is off the paths of operations */
+	KVS_LINE_ALIGNED pthread_mutex_t admin; /* clear, close, drain, fork and shrink, one at a time */
+	struct kvs__reclaim reclaim;
+	struct kvs__maintainer maintainer;
+	kvs__u64 cleared_bytes;          /* footprints given back by clear and close (s) */
+};
+
+/* A key on its way to its table. */
+struct kvs__target {
+	uint32_t shard;
+	struct kvs__wanted wanted;
+};
+
+/* The user's shard function is asked, and checked. Cold. */
+int kvs__route_user(const struct kvs *kv, struct kvs_slice key, uint32_t *ret_shard);
+
+/*
+ * kvs__target_of - Hash and route a key; checks everything about it.
+ *
+ * The shard comes from the lowest 16 bits of the hash, the order key from the upper 47: neither
+ * route can make the other's chains long.
+ */
+KVS_INLINE int kvs__target_of(const struct kvs *kv, struct kvs_slice key, struct kvs__target *ret)
+{
+	uint64_t hash;
+
+	if (unlikely(key.len > KVS_KEY_MAX))
+		return KVS_ERR_KEY_TOO_LARGE;
+	if (unlikely(!key.data && key.len))
+		return KVS_ERR_INVALID_ARGUMENT;
+	hash = kvs__hash_key(&kv->hasher, key.data, key.len);
+	ret->wanted.order = kvs__order_make(hash, key.len);
+	/* never NULL: that would mean "no key" */
+	ret->wanted.key = key.data ? key.data : (const unsigned char *)"";
+	ret->shard = (uint32_t)((hash & 0xffff) * kv->shards >> 16);
+	if (unlikely(kv->route != KVS_ROUTE_HASH))
+		return kvs__route_user(kv, key, &ret->shard);
+	return KVS_OK;
+}
+
+/* kvs__next_version - A version for an entry of @shard that nobody else gets. */
+KVS_INLINE uint64_t kvs__next_version(struct kvs *kv, uint32_t shard)
+{
+	return fetch_add_seq_cst(&kv->versions[shard].next, kv->shards);
+}
+
+/* kvs__value_of - Describe a reachable entry's value, borrowed. */
+KVS_INLINE void kvs__value_of(const struct kvs__entry *e, struct kvs_value *ret)
+{
+	ret->data = kvs__entry_value(e);
+	ret->len = kvs__entry_value_len(e);
+	ret->version = kvs__entry_version(e);
+	ret->expires_at_ms = 0;
+}
+
+/* kvs__value_copy - The same in new memory. false: no memory. */
+bool kvs__value_copy(const struct kvs *kv, const struct kvs__entry *e, struct kvs_value *ret);
+
+/* kvs__waiting_call_refused - Why a call that waits may not be made here, or 0. */
+int kvs__waiting_call_refused(const struct kvs *kv);
+
+#endif

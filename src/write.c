@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * write.c - set, delete and the conditional writes: one engine, the modes differ in what they
+ * want to find.
+ *
+ * A write makes its entry first, outside the section. Inside, each attempt finds the place of the
+ * key anew, decides, draws a version after it saw the old entry or its absence, and publishes by
+ * one CAS (list.h); if the CAS is lost the attempt is made again. What is retired is put into a
+ * batch that was reserved before the mark, so that nothing can fail after it.
+ *
+ *                 key absent                 key present
+ *   SET           insert                     replace
+ *   ADD           insert                     DUPLICATE
+ *   REPLACE       NOT_FOUND                  replace
+ *   COMPARE       NOT_FOUND                  replace if the version is the expected one, else VERSION_MISMATCH
+ *   DELETE        NOT_FOUND                  delete
+ *
+ * Linearization points of failures: DUPLICATE and VERSION_MISMATCH, the load of the present entry's
+ * unmarked link; NOT_FOUND, as a lookup's.
+ */
+#include "maintain.h"
+#include "store.h"
+
+enum mode { MODE_SET, MODE_ADD, MODE_REPLACE, MODE_COMPARE, MODE_DELETE };
+
+#define AGAIN 1 /* internal: the CAS was lost */
+
+struct write {
+	struct kvs *kv;
+	struct kvs__slot *slot;
+	struct kvs__table *table;
+	struct kvs__target target;
+	enum mode mode;
+	uint64_t expected;         /* COMPARE */
+	struct kvs__entry *fresh;  /* private until published, not ours from then on; NULL for DELETE */
+	uint64_t fresh_bytes;      /* its footprint, while it could still be looked at */
+	struct kvs__batch *batch;  /* reserved, or NULL */
+	struct kvs_value *old;     /* NULL: the caller does not want a copy of what was there */
+	uint64_t version;          /* what is reported */
+};
+
+/* ---- key absent ---- */
+
+static void after_insert(struct write *w)
+{
+	struct kvs__table *t = w->table;
+	uint64_t count = fetch_add_seq_cst(&t->count, 1) + 1;
+	uint32_t size = load_seq_cst(&t->size);
+	uint64_t buckets = (uint64_t)1 << kvs__size_bits(size);
+
+	/* A count that a delete has pulled below zero for a moment is no reason to grow. */
+	if (unlikely(count > buckets) && (int64_t)count > 0 && !(size & KVS__SIZE_SHRINKING)) {
+		kvs__table_grow(t, kvs__size_bits(size));
+		kvs__maintainer_wake(w->kv);
+	}
+	if (load_seq_cst(&t->link_next) < buckets)
+		(void)kvs__link_heads(t, 2);
+	add_owned(&w->slot->inserts, 1);
+}
+
+static int on_absent(struct write *w, const struct kvs__place *p)
+{
+	if (w->mode != MODE_SET && w->mode != MODE_ADD)
+		return KVS_ERR_NOT_FOUND;
+	w->version = kvs__next_version(w->kv, w->target.shard);
+	w->fresh->version = w->version << KVS__VERSION_SHIFT;
+	if (!kvs__insert_at(p, w->fresh))
+		return AGAIN;
+	if (w->old)
+		*w->old = (struct kvs_value){ NULL, 0, 0, 0 };
+	after_insert(w);
+	return KVS_OK;
+}
+
+/* ---- key present ---- */
+
+static bool reserve(struct write *w)
+{
+	if (!w->batch)
+		w->batch = kvs__reclaim_reserve(&w->kv->reclaim, &w->slot->batch);
+	return w->batch != NULL;
+}
+
+static bool copy_old(struct write *w, const struct kvs__entry *e)
+{
+	if (!w->old)
+		return true;
+	kvs_value_free(w->kv, w->old); /* of an attempt that was lost */
+	return kvs__value_copy(w->kv, e, w->old);
+}
+
+static void retire(struct write *w, struct kvs__entry *e)
+{
+	add_owned(&w->slot->retired_bytes, kvs__retire(w->batch, e));
+}
+
+static int replace(struct write *w, const struct kvs__place *p)
+{
+	w->version = kvs__next_version(w->kv, w->target.shard);
+	w->fresh->version = w->version << KVS__VERSION_SHIFT;
+	if (!kvs__replace_at(w->table, p, w->fresh))
+		return AGAIN;
+	retire(w, p->match);
+	add_owned(&w->slot->overwrites, 1);
+	return KVS_OK;
+}
+
+static int delete(struct write *w, const struct kvs__place *p)
+{
+	w->version = kvs__entry_version(p->match);
+	if (!kvs__delete_at(w->table, p))
+		return AGAIN;
+	(void)fetch_sub_seq_cst(&w->table->count, 1);
+	retire(w, p->match);
+	add_owned(&w->slot->deletes, 1);
+	return KVS_OK;
+}
+
+static int on_present(struct write *w, const struct kvs__place *p)
+{
+	uint64_t version = kvs__entry_version(p->match);
+
+	if (w->mode == MODE_ADD || (w->mode == MODE_COMPARE && version != w->expected)) {
+		w->version = version;
+		return w->mode == MODE_ADD ? KVS_ERR_DUPLICATE : KVS_ERR_VERSION_MISMATCH;
+	}
+	if (!reserve(w) || !copy_old(w, p->match))
+		return KVS_ERR_NO_MEMORY;
+	return w->mode == MODE_DELETE ? delete (w, p) : replace(w, p);
+}
+
+/* ---- the engine ---- */
+
+static int attempt(struct write *w)
+{
+	struct kvs__place p;
+
+	kvs__find(w->table, &w->target.wanted, &p);
+	return p.match ? on_present(w, &p) : on_absent(w, &p);
+}
+
+static int run_in_section(struct write *w)
+{
+	struct kvs__root *root = load_seq_cst(&w->kv->root);
+	int err;
+
+	if (!root)
+		return KVS_ERR_STORE_CLOSED;
+	w->table = &root->table[w->target.shard];
+	do
+		err = attempt(w);
+	while (err == AGAIN);
+	return err;
+}
+
+static int run(struct write *w)
+{
+	int err;
+
+	kvs__rcu_read_lock();
+	err = run_in_section(w);
+	kvs__rcu_read_unlock();
+	if (w->batch) {
+		kvs__reclaim_release(&w->kv->reclaim, &w->slot->batch, w->batch);
+		kvs__maintainer_wake(w->kv);
+	}
+	if (w->fresh && !err)
+		add_owned(&w->slot->added_bytes, w->fresh_bytes);
+	else if (w->fresh)
+		kvs__entry_free(&w->kv->pool, w->fresh);
+	if (err && w->old)
+		kvs_value_free(w->kv, w->old);
+	return err;
+}
+
+/* Everything that can be refused before the store is looked at; then the entry is made. */
+static int prepare(struct write *w, struct kvs_slice key, const struct kvs_slice *val)
+{
+	int err;
+
+	if (!w->kv || (val && !val->data && val->len))
+		return KVS_ERR_INVALID_ARGUMENT;
+	err = kvs__target_of(w->kv, key, &w->target);
+	if (err)
+		return err;
+	if (val && val->len > KVS_VALUE_MAX)
+		return KVS_ERR_VALUE_TOO_LARGE;
+	if (!load_seq_cst(&w->kv->root))
+		return KVS_ERR_STORE_CLOSED;
+	w->slot = kvs__slot_get(&w->kv->home);
+	if (!w->slot)
+		return KVS_ERR_NO_MEMORY;
+	if (!val)
+		return KVS_OK;
+	w->fresh = kvs__entry_make(&w->kv->pool, &w->slot->heap, w->target.wanted.order, key, *val);
+	if (!w->fresh)
+		return KVS_ERR_NO_MEMORY;
+	w->fresh_bytes = kvs__entry_footprint(w->fresh);
+	return KVS_OK;
+}
+
+static int write_key(struct write *w, struct kvs_slice key, const struct kvs_slice *val, uint64_t *ret_version)
+{
+	int err = prepare(w, key, val);
+
+	if (!err)
+		err = run(w);
+	if (ret_version && (!err || err == KVS_ERR_DUPLICATE || err == KVS_ERR_VERSION_MISMATCH))
+		*ret_version = w->version;
+	return err;
+}
+
+KVS_API int kvs_set(struct kvs *kv, struct kvs_slice key, struct kvs_slice val, uint64_t *ret_version)
+{
+	struct write w = { .kv = kv, .mode = MODE_SET };
+
+	return write_key(&w, key, &val, ret_version);
+}
+
+KVS_API int kvs_add(struct kvs *kv, struct kvs_slice key, struct kvs_slice val, uint64_t *ret_version)
+{
+	struct write w = { .kv = kv, .mode = MODE_ADD };
+
+	return write_key(&w, key, &val, ret_version);
+}
+
+KVS_API int kvs_replace(struct kvs *kv, struct kvs_slice key, struct kvs_slice val, uint64_t *ret_version)
+{
+	struct write w = { .kv = kv, .mode = MODE_REPLACE };
+
+	return write_key(&w, key, &val, ret_version);
+}
+
+KVS_API int kvs_compare_and_set(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+				uint64_t expected, uint64_t *ret_version)
+{
+	struct write w = { .kv = kv, .mode = MODE_COMPARE, .expected = expected };
+
+	return write_key(&w, key, &val, ret_version);
+}
+
+KVS_API int kvs_delete(struct kvs *kv, struct kvs_slice key, uint64_t *ret_version)
+{
+	struct write w = { .kv = kv, .mode = MODE_DELETE };
+
+	return write_key(&w, key, NULL, ret_version);
+}
+
+KVS_API int kvs_get_and_set(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+			    struct kvs_value *ret_old, uint64_t *ret_version)
+{
+	struct kvs_value old = { NULL, 0, 0, 0 };
+	struct write w = { .kv = kv, .mode = MODE_SET, .old = &old };
+	int err;
+
+	if (!ret_old)
+		return KVS_ERR_INVALID_ARGUMENT;
+	err = write_key(&w, key, &val, ret_version);
+	if (!err)
+		*ret_old = old;
+	return err;
+}
+
+KVS_API int kvs_get_and_delete(struct kvs *kv, struct kvs_slice key, struct kvs_value *ret_old)
+{
+	struct kvs_value old = { NULL, 0, 0, 0 };
+	struct write w = { .kv = kv, .mode = MODE_DELETE, .old = &old };
+	int err;
+
+	if (!ret_old)
+		return KVS_ERR_INVALID_ARGUMENT;
+	err = write_key(&w, key, NULL, NULL);
+	if (!err)
+		*ret_old = old;
+	return err;
+}
