@@ -19,8 +19,8 @@
  * Threads     Any thread may call anything at any time, kvs_free() excepted, which must be the
  *             last call on its store. No thread needs to register; a thread may exit at any time.
  * Waiting     Only kvs_open, kvs_close, kvs_free, kvs_clear, kvs_drain and kvs_fork_before wait
- *             for other threads. Inside the caller's own read section those that wait for a
- *             grace period answer KVS_ERR_IN_READ_SECTION and change nothing.
+ *             for other threads. Inside the caller's own read section they answer
+ *             KVS_ERR_IN_READ_SECTION and change nothing.
  * Versions    Every entry carries a version (56 bits, never 0). It is never repeated in a store.
  *             It grows along a key while the key stays, and a write that starts after another
  *             write of that key returned has the greater one.
@@ -217,7 +217,7 @@ KVS_API int kvs_options_check(const struct kvs_options *opts, const char **ret_o
  *
  * @opts        NULL for all defaults. Copied; may be forgotten afterwards.
  * Returns      0, what kvs_options_check() returns, KVS_ERR_NO_MEMORY (also: no thread to be had),
- *              KVS_ERR_IO (the system has no random bytes for the hash key).
+ *              KVS_ERR_IO (the system has no random bytes for the hash key), KVS_ERR_IN_READ_SECTION.
  * Threads      Starts two: "kvs-rcu" (runs deferred frees) and "kvs-maint" (hands over idle
  *              batches, finishes growth, shrinks). Both block every signal.
  * Progress     Waits for its threads to start.

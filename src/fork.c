@@ -2,8 +2,10 @@
 /*
  * fork.c - the three calls around fork().
  *
- * before   holds every lock of the library, in their order (homes, each store's admin and slots,
- *          liburcu's, each arena's), so that the child's copies are free and consistent.
+ * before   holds every lock of the library, in their order (homes, each store's admin, liburcu's,
+ *          then each store's slots and arena), so that the child's copies are free and consistent.
+ *          liburcu is paused before slots and arenas are held, because a worker may wait for an
+ *          arena's lock, or for the section of a thread that waits for the slots' lock.
  * parent   lets go.
  * child    lets go; the other threads do not exist here, so their slots are free, liburcu has moved
  *          their queued callbacks to its default worker, which is waited for, and each store gets
@@ -26,25 +28,26 @@ static void hold(struct kvs__home *h, void *arg)
 
 	(void)arg;
 	pthread_mutex_lock(&kv->admin);
-	pthread_mutex_lock(&h->slots_lock);
 }
 
-static void hold_arena(struct kvs__home *h, void *arg)
+static void hold_inner(struct kvs__home *h, void *arg)
 {
 	struct kvs *kv = store_of(h);
 
 	(void)arg;
+	pthread_mutex_lock(&h->slots_lock);
 	if (kv->pool.arena)
 		kvs__arena_fork_before(kv->pool.arena);
 }
 
-static void let_go_arena(struct kvs__home *h, void *arg)
+static void let_go_inner(struct kvs__home *h, void *arg)
 {
 	struct kvs *kv = store_of(h);
 
 	(void)arg;
 	if (kv->pool.arena)
 		kvs__arena_fork_after(kv->pool.arena);
+	pthread_mutex_unlock(&h->slots_lock);
 }
 
 static void let_go(struct kvs__home *h, void *arg)
@@ -52,7 +55,6 @@ static void let_go(struct kvs__home *h, void *arg)
 	struct kvs *kv = store_of(h);
 
 	(void)arg;
-	pthread_mutex_unlock(&h->slots_lock);
 	pthread_mutex_unlock(&kv->admin);
 }
 
@@ -76,14 +78,14 @@ KVS_API int kvs_fork_before(void)
 		return KVS_ERR_IN_READ_SECTION;
 	kvs__homes_lock();
 	kvs__home_each(hold, NULL);
-	kvs__rcu_fork_before(); /* pauses the workers, which may be waiting for an arena's lock: so those come last */
-	kvs__home_each(hold_arena, NULL);
+	kvs__rcu_fork_before();
+	kvs__home_each(hold_inner, NULL);
 	return KVS_OK;
 }
 
 KVS_API void kvs_fork_parent(void)
 {
-	kvs__home_each(let_go_arena, NULL);
+	kvs__home_each(let_go_inner, NULL);
 	kvs__rcu_fork_parent();
 	kvs__home_each(let_go, NULL);
 	kvs__homes_unlock();
@@ -93,7 +95,7 @@ KVS_API int kvs_fork_child(void)
 {
 	int err = KVS_OK;
 
-	kvs__home_each(let_go_arena, NULL);
+	kvs__home_each(let_go_inner, NULL);
 	kvs__rcu_fork_child();
 	kvs__home_each(let_go, NULL);
 	kvs__home_each(restart, &err);

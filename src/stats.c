@@ -122,6 +122,12 @@ static void fill_chains(const struct sample *s, struct kvs_stats *out)
 	out->chain_mean_milli = s->chains ? s->nodes * 1000 / s->chains : 0;
 }
 
+/* Counters are read one after another while they move: never show less than nothing. */
+static uint64_t difference(uint64_t more, uint64_t less)
+{
+	return more > less ? more - less : 0;
+}
+
 static void fill_threads(struct kvs *kv, struct kvs_stats *out)
 {
 	const struct kvs__slot *s;
@@ -138,8 +144,8 @@ static void fill_threads(struct kvs *kv, struct kvs_stats *out)
 		retired += load_relaxed(&s->retired_bytes);
 	}
 	out->registrations = load_relaxed(&kv->home.registrations);
-	out->bytes_deferred = retired - load_relaxed(&kv->reclaim.freed_bytes);
-	out->bytes_live = added - retired - load_relaxed(&kv->cleared_bytes);
+	out->bytes_deferred = difference(retired, load_relaxed(&kv->reclaim.freed_bytes));
+	out->bytes_live = difference(added, retired + load_relaxed(&kv->cleared_bytes));
 }
 
 static bool fill_tables(struct kvs *kv, struct kvs_stats *out)

@@ -181,6 +181,8 @@ KVS_API int kvs_open(const struct kvs_options *opts, struct kvs **ret_kv)
 		return err;
 	if (!ret_kv)
 		return KVS_ERR_INVALID_ARGUMENT;
+	if (kvs__rcu_read_ongoing())
+		return KVS_ERR_IN_READ_SECTION;
 	if (o.allocator)
 		mem.user = *o.allocator;
 	kv = kvs__mem_lines(&mem, sizeof(*kv));

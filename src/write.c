@@ -153,20 +153,24 @@ static int run_in_section(struct write *w)
 	return err;
 }
 
+/*
+ * The batch goes back inside the section: close waits for sections, and only then takes over what
+ * lies in the slots and ends the threads.
+ */
 static int run(struct write *w)
 {
 	int err;
 
 	kvs__rcu_read_lock();
 	err = run_in_section(w);
-	kvs__rcu_read_unlock();
 	if (w->batch) {
 		kvs__reclaim_release(&w->kv->reclaim, &w->slot->batch, w->batch);
 		kvs__maintainer_wake(w->kv);
 	}
 	if (w->fresh && !err)
 		add_owned(&w->slot->added_bytes, w->fresh_bytes);
-	else if (w->fresh)
+	kvs__rcu_read_unlock();
+	if (w->fresh && err)
 		kvs__entry_free(&w->kv->pool, w->fresh);
 	if (err && w->old)
 		kvs_value_free(w->kv, w->old);
