@@ -14,11 +14,12 @@
  *
  * INV-B1  segment[s] is there whenever a section can hold a size with more than
  *         KVS__BITS_MIN + s - 1 bits. Growth installs it before it publishes the size; shrink
- *         takes it away two grace periods after it published the smaller one.
+ *         takes it away a grace period after it published the smaller one, and frees it after another.
  * INV-B2  A head is linked by the one thread that claimed it. Others start from an ancestor
  *         meanwhile; nobody waits for it.
- * INV-B3  While KVS__SIZE_SHRINKING is set the size does not change, so a segment is never
- *         reused while some of its heads are removed.
+ * INV-B3  While a size is withdrawn (SHRINKING) its heads are whole: growth may restore it, which ends the
+ *         shrink. While its heads are taken away (UNLINKING) the size does not change, and then the
+ *         segment is detached: a head that was removed is never used again.
  * INV-B4  Every head with linking index below link_next is claimed or about to be; after its
  *         claimer ends, linked. link_next reaches the size long before the next doubling, since every
  *         insert claims two and a doubling takes as many inserts as there are new heads.
@@ -68,8 +69,7 @@ uint64_t kvs__head_order(const struct kvs__table *t, const kvs__head *h)
 		if (base && offset < kvs__segment_heads(s) * sizeof(*h))
 			return order_in_segment(s, offset / sizeof(*h));
 	}
-	KVS_ASSERT(!"a head outside all segments");
-	return 0;
+	return 0; /* of a segment that shrink has detached: see kvs__shrink_detach */
 }
 
 static kvs__head *segment_make(struct kvs__table *t, unsigned s)
@@ -145,11 +145,11 @@ static bool segment_install(struct kvs__table *t, unsigned s)
 	return true;
 }
 
-void kvs__table_grow(struct kvs__table *t, unsigned bits)
+void kvs__table_grow(struct kvs__table *t, uint32_t size)
 {
-	uint32_t size = bits;
+	unsigned bits = kvs__size_bits(size);
 
-	if (bits >= KVS__BITS_MAX || load_seq_cst(&t->size) != size)
+	if (size & KVS__SIZE_UNLINKING || bits >= KVS__BITS_MAX || load_seq_cst(&t->size) != size)
 		return;
 	if (!segment_install(t, bits + 1 - KVS__BITS_MIN)) {
 		fetch_add_relaxed(&t->growths_failed, 1);
@@ -169,7 +169,7 @@ uint64_t kvs__table_claim(struct kvs__table *t, uint64_t want, uint64_t *ret_fir
 		uint64_t end = (uint64_t)1 << kvs__size_bits(size);
 		uint64_t n = next < end ? end - next : 0;
 
-		if (n == 0 || size & KVS__SIZE_SHRINKING)
+		if (n == 0 || size & (KVS__SIZE_SHRINKING | KVS__SIZE_UNLINKING))
 			return 0;
 		n = n < want ? n : want;
 		if (cas_seq_cst(&t->link_next, &next, next + n)) {
@@ -198,20 +198,39 @@ bool kvs__shrink_begin(struct kvs__table *t)
 	uint32_t size = load_seq_cst(&t->size);
 	unsigned bits = kvs__size_bits(size);
 
-	if (size & KVS__SIZE_SHRINKING || bits <= t->bits_min || bits <= KVS__BITS_MIN)
+	if (bits <= t->bits_min || bits <= KVS__BITS_MIN)
 		return false;
 	return cas_seq_cst(&t->size, &size, (bits - 1) | KVS__SIZE_SHRINKING);
 }
 
-void kvs__shrink_end(struct kvs__table *t)
+bool kvs__shrink_commit(struct kvs__table *t)
+{
+	uint32_t size = load_seq_cst(&t->size);
+
+	return size & KVS__SIZE_SHRINKING &&
+	       cas_seq_cst(&t->size, &size, kvs__size_bits(size) | KVS__SIZE_UNLINKING);
+}
+
+/*
+ * A walker may still hold a link to one of the segment's heads, whose order key cannot be told from its
+ * address from now on: kvs__head_order answers 0, and the walker passes it. A lookup that should have stopped
+ * there stops at the next node; a find tries to unlink it, fails, since it is unlinked, and starts again.
+ */
+void kvs__shrink_detach(struct kvs__table *t)
 {
 	unsigned bits = kvs__size_bits(load_seq_cst(&t->size));
-	unsigned s = bits + 1 - KVS__BITS_MIN;
 	uint64_t heads = (uint64_t)1 << bits;
 
-	segment_free(t, s, xchg_seq_cst(&t->segment[s], NULL));
+	t->detached = xchg_seq_cst(&t->segment[bits + 1 - KVS__BITS_MIN], NULL);
+	t->detached_heads = heads;
 	if (load_seq_cst(&t->link_next) > heads)
 		store_seq_cst(&t->link_next, heads);
 	fetch_add_relaxed(&t->shrinks, 1);
 	store_seq_cst(&t->size, bits);
+}
+
+void kvs__shrink_end(struct kvs__table *t)
+{
+	kvs__mem_segment_free(t->mem, t->detached, t->detached_heads * sizeof(kvs__head));
+	t->detached = NULL;
 }

@@ -30,12 +30,15 @@
 #define KVS__BITS_MIN 6u
 #define KVS__BITS_MAX 40u
 #define KVS__SEGMENTS (KVS__BITS_MAX - KVS__BITS_MIN + 1)
-#define KVS__SIZE_SHRINKING 0x100u /* in size: the upper heads are being taken away */
+#define KVS__SIZE_SHRINKING 0x100u /* in size: the larger size is being withdrawn; growth may call it back */
+#define KVS__SIZE_UNLINKING 0x200u /* in size: the upper heads are being taken away; no growth */
 
 /* One shard's table. Lookups read the first lines only; the last is written by inserts. */
 struct kvs__table {
 	kvs__u32 size;                             /* bits, KVS__SIZE_SHRINKING (a) */
 	uint32_t bits_min;                         /* never smaller than this (i) */
+	kvs__head *detached;                       /* a segment that waits for its grace period (l) admin */
+	uint64_t detached_heads;                   /* (l) admin */
 	_Atomic(kvs__head *) segment[KVS__SEGMENTS]; /* NULL: not there (a) */
 	const struct kvs__mem *mem;                /* (i) */
 	KVS_LINE_ALIGNED kvs__u64 count;           /* entries (a) */
@@ -106,8 +109,12 @@ void kvs__table_release(struct kvs__table *t);
 uint64_t kvs__table_buckets(const struct kvs__table *t);
 uint64_t kvs__table_index_bytes(const struct kvs__table *t);
 
-/* kvs__table_grow - Double, if the size is still @bits and no shrink is under way. Lock-free. */
-void kvs__table_grow(struct kvs__table *t, unsigned bits);
+/*
+ * kvs__table_grow - Double, if the size is still @size, as loaded. Lock-free.
+ *
+ * A shrink that has only withdrawn its larger size is called back: that size holds again.
+ */
+void kvs__table_grow(struct kvs__table *t, uint32_t size);
 
 /*
  * kvs__table_claim - Claim the next @want unlinked heads, in the order in which they are linked.
@@ -120,12 +127,19 @@ uint64_t kvs__table_claim(struct kvs__table *t, uint64_t want, uint64_t *ret_fir
 kvs__head *kvs__head_at(const struct kvs__table *t, uint64_t i, uint64_t *ret_order);
 
 /*
- * Shrink, for one thread at a time, in steps with a grace period before step 2 and before step 3:
- *   1 kvs__shrink_begin   publish the smaller size; false: too small, or a growth came in between
- *   2 (list.h)            mark and unlink the heads of the upper segment
- *   3 kvs__shrink_end     give the segment back, allow growth again
+ * Shrink, for one thread at a time (under admin), in steps:
+ *   kvs__shrink_begin    publish the smaller size; false: too small, or a growth came in between
+ *     grace period 1
+ *   kvs__shrink_commit   false: a growth has called the shrink back, it is over
+ *   kvs__unlink_heads    (list.h) mark and unlink the heads of the upper segment
+ *   kvs__shrink_detach   take the segment off the table; growth may begin, with a fresh one
+ *     grace period 2
+ *   kvs__shrink_end      give the segment back
+ * A section that stays open holds back the steps behind a grace period, and growth in none of them.
  */
 bool kvs__shrink_begin(struct kvs__table *t);
+bool kvs__shrink_commit(struct kvs__table *t);
+void kvs__shrink_detach(struct kvs__table *t);
 void kvs__shrink_end(struct kvs__table *t);
 
 #endif

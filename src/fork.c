@@ -11,6 +11,8 @@
  *          their queued callbacks to its default worker, which is waited for, and each store gets
  *          new threads.
  *
+ * From before until after, batches are parked: see kvs__reclaim_hold.
+ *
  * Other threads' writes may be half done in the child's copy: marked and not unlinked. Any writer
  * that meets them finishes the unlinking; their memory stays allocated until the store is freed.
  */
@@ -27,7 +29,16 @@ static void hold(struct kvs__home *h, void *arg)
 	struct kvs *kv = store_of(h);
 
 	(void)arg;
-	pthread_mutex_lock(&kv->admin);
+	kvs__admin_lock(kv);
+	kvs__reclaim_hold(&kv->reclaim);
+}
+
+/* GP: threads that were queueing a batch while hold was set. */
+static void wait_for_queueing(struct kvs__home *h, void *arg)
+{
+	(void)arg;
+	if (load_seq_cst(&store_of(h)->root))
+		kvs__rcu_wait(&store_of(h)->reclaim.worker);
 }
 
 static void hold_inner(struct kvs__home *h, void *arg)
@@ -55,7 +66,19 @@ static void let_go(struct kvs__home *h, void *arg)
 	struct kvs *kv = store_of(h);
 
 	(void)arg;
-	pthread_mutex_unlock(&kv->admin);
+	kvs__reclaim_unhold(&kv->reclaim);
+	kvs__admin_unlock(kv);
+}
+
+/* In the child, before anything is queued: the threads are not here. */
+static void forget_threads(struct kvs__home *h, void *arg)
+{
+	struct kvs *kv = store_of(h);
+
+	(void)arg;
+	kvs__home_fork_child(h);
+	kvs__rcu_worker_forget(&kv->reclaim.worker);
+	kv->maintainer.runs = false;
 }
 
 static void restart(struct kvs__home *h, void *arg)
@@ -63,13 +86,11 @@ static void restart(struct kvs__home *h, void *arg)
 	struct kvs *kv = store_of(h);
 	int *err = arg;
 
-	kvs__home_fork_child(h);
-	kvs__rcu_worker_forget(&kv->reclaim.worker);
-	kv->maintainer.runs = false;
 	if (!load_seq_cst(&kv->root))
 		return;
 	if (!kvs__rcu_worker_start(&kv->reclaim.worker, "kvs-rcu") || !kvs__maintainer_start(kv))
 		*err = KVS_ERR_NO_MEMORY;
+	kvs__reclaim_unhold(&kv->reclaim); /* what was parked has a worker now */
 }
 
 KVS_API int kvs_fork_before(void)
@@ -78,6 +99,7 @@ KVS_API int kvs_fork_before(void)
 		return KVS_ERR_IN_READ_SECTION;
 	kvs__homes_lock();
 	kvs__home_each(hold, NULL);
+	kvs__home_each(wait_for_queueing, NULL);
 	kvs__rcu_fork_before();
 	kvs__home_each(hold_inner, NULL);
 	return KVS_OK;
@@ -97,7 +119,12 @@ KVS_API int kvs_fork_child(void)
 
 	kvs__home_each(let_go_inner, NULL);
 	kvs__rcu_fork_child();
+	kvs__home_each(forget_threads, NULL);
 	kvs__home_each(let_go, NULL);
+	kvs__homes_unlock();
+	/* With no lock held: the program's own callbacks run there too. */
+	kvs__rcu_barrier();
+	kvs__homes_lock();
 	kvs__home_each(restart, &err);
 	kvs__homes_unlock();
 	return err;

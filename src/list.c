@@ -252,8 +252,8 @@ static void head_remove(struct kvs__table *t, kvs__head *h, uint64_t order)
 {
 	struct kvs__place ignored;
 
-	if (load_seq_cst(h) == 0)
-		return;
+	if (kvs__word_state(load_seq_cst(h)) != KVS__HEAD_LIVE)
+		return; /* never claimed; or its claimer was lost in a fork, and it is walked around for ever */
 	head_set_state(h, KVS__HEAD_REMOVED);
 	while (!find_run(t, order, &ignored))
 		KVS_COUNT_STEP();

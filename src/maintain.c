@@ -9,7 +9,8 @@
  * SHRINK  All tables that are to be halved go through the steps together, so that a pass costs two
  * grace periods, however many tables there are. GP 1: operations that loaded the larger size,
  * and may start from an upper head or be linking one, have ended. GP 2: walkers that stand on a removed
- * head, or were led to one, have ended. Grace periods are waited for through the worker.
+ * head, or were led to one, have ended. Grace periods are waited for through the worker. A reader that
+ * stalls in either holds back this thread and those that wait for admin, but not growth.
  */
 #include "maintain.h"
 
@@ -17,7 +18,7 @@
 #include <time.h>
 
 #define LINK_PIECE 64u    /* heads linked in one read section */
-#define LINK_PASS 65536u  /* heads linked before other work gets its turn */
+#define LINK_PASS 4096u   /* heads linked before other work gets its turn */
 #define SHRINK_PIECE 256u /* heads unlinked in one read section */
 #define SHRINK_LOAD 8u    /* shrink below 1/8 key a bucket; growth begins above 1 */
 
@@ -43,15 +44,16 @@ uint64_t kvs__maintain_link(struct kvs__root *root, uint64_t budget)
 
 static bool is_too_large(const struct kvs__table *t)
 {
-	uint32_t size = load_seq_cst(&t->size);
+	unsigned bits = kvs__size_bits(load_seq_cst(&t->size));
 
-	return kvs__size_bits(size) > t->bits_min && !(size & KVS__SIZE_SHRINKING) &&
-	       load_seq_cst(&t->count) < ((uint64_t)1 << kvs__size_bits(size)) / SHRINK_LOAD;
+	/* a count that is below zero for a moment will be seen as small, not as huge */
+	return bits > t->bits_min &&
+	       (int64_t)load_seq_cst(&t->count) < (int64_t)(((uint64_t)1 << bits) / SHRINK_LOAD);
 }
 
-static bool is_shrinking(const struct kvs__table *t)
+static bool has_flag(const struct kvs__table *t, uint32_t flag)
 {
-	return (load_seq_cst(&t->size) & KVS__SIZE_SHRINKING) != 0;
+	return (load_seq_cst(&t->size) & flag) != 0;
 }
 
 static unsigned begin_all(struct kvs__root *root)
@@ -77,25 +79,43 @@ static void unlink_upper(struct kvs__table *t)
 	} while (more);
 }
 
-static void each_shrinking(struct kvs__root *root, void (*fn)(struct kvs__table *t))
+static unsigned commit_all(struct kvs__root *root)
+{
+	unsigned n = 0;
+	uint64_t i;
+
+	for (i = 0; i < root->shards; i++) {
+		struct kvs__table *t = &root->table[i];
+
+		if (!has_flag(t, KVS__SIZE_SHRINKING) || !kvs__shrink_commit(t))
+			continue;
+		unlink_upper(t);
+		kvs__shrink_detach(t);
+		n++;
+	}
+	return n;
+}
+
+static void end_all(struct kvs__root *root)
 {
 	uint64_t i;
 
 	for (i = 0; i < root->shards; i++)
-		if (is_shrinking(&root->table[i]))
-			fn(&root->table[i]);
+		if (root->table[i].detached)
+			kvs__shrink_end(&root->table[i]);
 }
 
 unsigned kvs__maintain_shrink(struct kvs *kv, struct kvs__root *root)
 {
-	unsigned n = begin_all(root);
+	unsigned n;
 
-	if (n == 0)
+	if (begin_all(root) == 0)
 		return 0;
 	kvs__rcu_wait(&kv->reclaim.worker); /* GP 1 */
-	each_shrinking(root, unlink_upper);
-	kvs__rcu_wait(&kv->reclaim.worker); /* GP 2 */
-	each_shrinking(root, kvs__shrink_end);
+	n = commit_all(root);
+	if (n)
+		kvs__rcu_wait(&kv->reclaim.worker); /* GP 2 */
+	end_all(root);
 	return n;
 }
 
@@ -114,22 +134,27 @@ static bool root_has_work(const struct kvs__root *root)
 	return false;
 }
 
+/* Calls that wait for admin go first: what there is to do here is done in pieces. */
+static bool may_go_on(const struct kvs *kv)
+{
+	return load_seq_cst(&kv->admin_waiters) == 0 && !load_seq_cst(&kv->maintainer.stop);
+}
+
 /* Holding admin keeps the root: only its holders swap and free it. If another has it, look again next tick. */
 static bool pass_root(struct kvs *kv)
 {
 	struct kvs__root *root;
-	bool more = false;
+	bool more = true;
 
-	if (pthread_mutex_trylock(&kv->admin) != 0)
+	if (!may_go_on(kv) || pthread_mutex_trylock(&kv->admin) != 0)
 		return true;
 	root = load_seq_cst(&kv->root);
-	if (root) {
-		while (!load_seq_cst(&kv->maintainer.stop) && kvs__maintain_link(root, LINK_PASS) >= LINK_PASS)
-			(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
-		if (!load_seq_cst(&kv->maintainer.stop))
-			(void)kvs__maintain_shrink(kv, root);
+	while (root && may_go_on(kv) && kvs__maintain_link(root, LINK_PASS) >= LINK_PASS)
+		(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
+	if (root && may_go_on(kv))
+		(void)kvs__maintain_shrink(kv, root);
+	if (root)
 		more = root_has_work(root);
-	}
 	pthread_mutex_unlock(&kv->admin);
 	return more;
 }
@@ -145,13 +170,13 @@ static void sleep_a_tick(struct kvs__maintainer *m)
 {
 	struct timespec until;
 
-	(void)clock_gettime(CLOCK_REALTIME, &until);
+	(void)clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += KVS__TICK_MS * 1000000L;
 	if (until.tv_nsec >= 1000000000L) {
 		until.tv_nsec -= 1000000000L;
 		until.tv_sec++;
 	}
-	while (sem_timedwait(&m->wake, &until) != 0 && errno == EINTR)
+	while (sem_clockwait(&m->wake, CLOCK_MONOTONIC, &until) != 0 && errno == EINTR)
 		;
 }
 

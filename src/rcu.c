@@ -157,35 +157,39 @@ static bool a_thread_can_be_had(void)
 
 bool kvs__rcu_worker_start(struct kvs__rcu_worker *w, const char *name)
 {
+	struct call_rcu_data *data;
 	sigset_t old;
 
-	w->data = NULL;
+	store_release(&w->data, NULL);
 	if (!a_thread_can_be_had())
 		return false;
 	block_signals(&old);
-	w->data = urcu_bp_create_call_rcu_data(0, -1);
+	data = urcu_bp_create_call_rcu_data(0, -1);
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (!w->data)
+	if (!data)
 		return false;
-	w->thread = urcu_bp_get_call_rcu_thread(w->data);
+	w->thread = urcu_bp_get_call_rcu_thread(data);
 	(void)pthread_setname_np(w->thread, name);
+	store_release(&w->data, data);
 	return true;
 }
 
 void kvs__rcu_worker_stop(struct kvs__rcu_worker *w)
 {
-	if (!w->data)
+	struct call_rcu_data *data = load_acquire(&w->data);
+
+	if (!data)
 		return;
-	urcu_bp_call_rcu_data_free(w->data);
+	store_release(&w->data, NULL);
+	urcu_bp_call_rcu_data_free(data);
 #ifndef KVS_URCU_JOINS_WORKER
 	(void)pthread_join(w->thread, NULL);
 #endif
-	w->data = NULL;
 }
 
 bool kvs__rcu_worker_is_self(const struct kvs__rcu_worker *w)
 {
-	return w->data && kvs__thread_is_self(w->thread);
+	return kvs__rcu_worker_runs(w) && kvs__thread_is_self(w->thread);
 }
 
 static void run(struct rcu_head *rcu)
@@ -202,6 +206,7 @@ static void run(struct rcu_head *rcu)
 void kvs__rcu_call(struct kvs__rcu_worker *w, struct kvs__rcu_head *head,
 		   void (*fn)(struct kvs__rcu_head *))
 {
+	struct call_rcu_data *data = load_acquire(&w->data);
 	struct call_rcu_data *theirs;
 
 	head->fn = fn;
@@ -209,13 +214,13 @@ void kvs__rcu_call(struct kvs__rcu_worker *w, struct kvs__rcu_head *head,
 	capture(head->section);
 #endif
 	TSAN_RELEASE(head);
-	if (!w->data) {
+	if (!data) {
 		urcu_bp_synchronize_rcu();
 		run(&head->rcu);
 		return;
 	}
 	theirs = urcu_bp_get_thread_call_rcu_data();
-	urcu_bp_set_thread_call_rcu_data(w->data);
+	urcu_bp_set_thread_call_rcu_data(data);
 	urcu_bp_call_rcu(&head->rcu, run);
 	urcu_bp_set_thread_call_rcu_data(theirs);
 }
@@ -253,7 +258,7 @@ void kvs__rcu_wait(struct kvs__rcu_worker *worker)
 
 void kvs__rcu_worker_forget(struct kvs__rcu_worker *w)
 {
-	w->data = NULL;
+	store_release(&w->data, NULL);
 }
 
 void kvs__rcu_fork_before(void)
@@ -272,5 +277,9 @@ void kvs__rcu_fork_child(void)
 {
 	urcu_bp_after_fork_child();
 	urcu_bp_call_rcu_after_fork_child();
-	urcu_bp_barrier(); /* what the workers had queued now lies with liburcu's default worker */
+}
+
+void kvs__rcu_barrier(void)
+{
+	urcu_bp_barrier();
 }

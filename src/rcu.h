@@ -31,6 +31,7 @@
 #include <urcu/static/urcu-bp.h>
 #endif
 
+#include "atomic.h"
 #include "compiler.h"
 
 #ifdef KVS_TSAN
@@ -77,7 +78,7 @@ KVS_INLINE bool kvs__rcu_read_ongoing(void)
 }
 
 struct kvs__rcu_worker {
-	struct call_rcu_data *data; /* NULL: no thread; grace periods are waited for in place */
+	_Atomic(struct call_rcu_data *) data; /* NULL: no thread; grace periods are waited for in place */
 	pthread_t thread;
 };
 
@@ -90,7 +91,7 @@ void kvs__rcu_worker_stop(struct kvs__rcu_worker *w);
 /* kvs__rcu_worker_runs - Has it a thread? */
 KVS_INLINE bool kvs__rcu_worker_runs(const struct kvs__rcu_worker *w)
 {
-	return w->data != NULL;
+	return load_acquire(&w->data) != NULL;
 }
 
 /* kvs__rcu_worker_is_self - Is the caller the worker's own thread? */
@@ -102,6 +103,9 @@ void kvs__rcu_call(struct kvs__rcu_worker *w, struct kvs__rcu_head *head,
 
 /* kvs__rcu_wait - Wait until every section open now has ended. Not inside a section. */
 void kvs__rcu_wait(struct kvs__rcu_worker *w);
+
+/* kvs__rcu_barrier - Wait for all callbacks of the process that are queued. In a fork's child only. */
+void kvs__rcu_barrier(void);
 
 /* kvs__rcu_worker_forget - In a fork's child: the thread is not there, its queue was moved and run. */
 void kvs__rcu_worker_forget(struct kvs__rcu_worker *w);

@@ -9,8 +9,11 @@
 
 static void count_read(struct kvs *kv, int err)
 {
-	struct kvs__slot *slot = kvs__slot_get(&kv->home);
+	struct kvs__slot *slot;
 
+	if (unlikely(err == KVS_ERR_STORE_CLOSED))
+		return;
+	slot = kvs__slot_get(&kv->home);
 	if (likely(slot != NULL))
 		add_owned(err == KVS_ERR_NOT_FOUND ? &slot->misses : &slot->hits, 1);
 }
@@ -104,8 +107,6 @@ KVS_API int kvs_borrow(struct kvs *kv, struct kvs_slice key, struct kvs_value *r
 	err = kvs__target_of(kv, key, &target);
 	if (unlikely(err))
 		return err;
-	if (unlikely(!load_seq_cst(&kv->root)))
-		return KVS_ERR_STORE_CLOSED;
 	if (unlikely(!kvs__rcu_read_ongoing()))
 		return KVS_ERR_NO_READ_SECTION;
 	err = find(kv, &target, &e);

@@ -52,10 +52,29 @@ static void park(struct kvs__reclaim *r, struct kvs__batch *b)
 
 static void batch_queue(struct kvs__reclaim *r, struct kvs__batch *b)
 {
-	if (likely(kvs__rcu_worker_runs(&r->worker)))
+	if (likely(kvs__rcu_worker_runs(&r->worker) && !load_seq_cst(&r->hold)))
 		kvs__rcu_call(&r->worker, &b->head, batch_ripe);
 	else
 		park(r, b);
+}
+
+void kvs__reclaim_hold(struct kvs__reclaim *r)
+{
+	store_seq_cst(&r->hold, 1);
+}
+
+void kvs__reclaim_unhold(struct kvs__reclaim *r)
+{
+	struct kvs__batch *b;
+
+	store_seq_cst(&r->hold, 0);
+	b = xchg_seq_cst(&r->parked, NULL);
+	while (b) {
+		struct kvs__batch *next = b->parked_next;
+
+		batch_queue(r, b);
+		b = next;
+	}
 }
 
 static void free_parked(struct kvs__batch *b)

@@ -39,6 +39,7 @@ struct kvs__reclaim {
 	struct kvs__rcu_worker worker;
 	struct kvs__pool *pool;               /* (i) */
 	_Atomic(struct kvs__batch *) parked;  /* batches that no worker could be had for (a) */
+	kvs__u32 hold;                        /* 1: a fork is near, park everything (a) */
 	KVS_LINE_ALIGNED kvs__u64 freed_bytes; /* (s) written by the worker */
 	kvs__u64 freed_count;                  /* (s) */
 };
@@ -60,6 +61,15 @@ void kvs__reclaim_release(struct kvs__reclaim *r, kvs__batch_ref *ref, struct kv
 
 /* kvs__reclaim_take_over - Hand the partial batch in @ref, if any, to the worker. Any thread. true: there was one. */
 bool kvs__reclaim_take_over(struct kvs__reclaim *r, kvs__batch_ref *ref);
+
+/*
+ * kvs__reclaim_hold, kvs__reclaim_unhold - Park what is handed over, then hand it over.
+ *
+ * Around a fork: queueing on the worker is not one step, and a queue copied half-way could not be
+ * emptied in the child. After hold and one grace period nobody is queueing.
+ */
+void kvs__reclaim_hold(struct kvs__reclaim *r);
+void kvs__reclaim_unhold(struct kvs__reclaim *r);
 
 /* kvs__reclaim_wait - Wait until everything handed over before has been freed. Not inside a section. */
 void kvs__reclaim_wait(struct kvs__reclaim *r);

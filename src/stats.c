@@ -114,18 +114,18 @@ static uint64_t percentile(const struct sample *s, uint64_t percent)
 	return length;
 }
 
+/* Counters are read one after another while they move: never show less than nothing. */
+static uint64_t difference(uint64_t more, uint64_t less)
+{
+	return (int64_t)(more - less) > 0 ? more - less : 0;
+}
+
 static void fill_chains(const struct sample *s, struct kvs_stats *out)
 {
 	out->chain_p50 = percentile(s, 50);
 	out->chain_p99 = percentile(s, 99);
 	out->chain_max = s->max;
 	out->chain_mean_milli = s->chains ? s->nodes * 1000 / s->chains : 0;
-}
-
-/* Counters are read one after another while they move: never show less than nothing. */
-static uint64_t difference(uint64_t more, uint64_t less)
-{
-	return more > less ? more - less : 0;
 }
 
 static void fill_threads(struct kvs *kv, struct kvs_stats *out)
@@ -167,6 +167,10 @@ static bool fill_tables(struct kvs *kv, struct kvs_stats *out)
 		out->growths_failed += load_relaxed(&t->growths_failed);
 	}
 	kvs__rcu_read_unlock();
+	out->keys = difference(out->keys, 0);
+	out->growths += load_relaxed(&kv->past_growths);
+	out->shrinks += load_relaxed(&kv->past_shrinks);
+	out->growths_failed += load_relaxed(&kv->past_growths_failed);
 	return root != NULL;
 }
 

@@ -76,9 +76,14 @@ static void root_free(struct kvs *kv, struct kvs__root *root)
 {
 	uint64_t i;
 
-	for (i = 0; i < root->shards; i++)
-		fetch_add_relaxed(&kv->cleared_bytes,
-				  table_free_entries(&kv->pool, &root->table[i]));
+	for (i = 0; i < root->shards; i++) {
+		struct kvs__table *t = &root->table[i];
+
+		fetch_add_relaxed(&kv->cleared_bytes, table_free_entries(&kv->pool, t));
+		fetch_add_relaxed(&kv->past_growths, load_relaxed(&t->growths));
+		fetch_add_relaxed(&kv->past_shrinks, load_relaxed(&t->shrinks));
+		fetch_add_relaxed(&kv->past_growths_failed, load_relaxed(&t->growths_failed));
+	}
 	root_release(&kv->pool.mem, root);
 }
 
@@ -202,6 +207,18 @@ KVS_API int kvs_open(const struct kvs_options *opts, struct kvs **ret_kv)
 
 /* ---- calls that wait ---- */
 
+void kvs__admin_lock(struct kvs *kv)
+{
+	fetch_add_seq_cst(&kv->admin_waiters, 1);
+	pthread_mutex_lock(&kv->admin);
+	fetch_sub_seq_cst(&kv->admin_waiters, 1);
+}
+
+void kvs__admin_unlock(struct kvs *kv)
+{
+	pthread_mutex_unlock(&kv->admin);
+}
+
 int kvs__waiting_call_refused(const struct kvs *kv)
 {
 	if (kvs__rcu_read_ongoing())
@@ -223,10 +240,10 @@ static int admin_begin(struct kvs *kv)
 	err = kvs__waiting_call_refused(kv);
 	if (err)
 		return err;
-	pthread_mutex_lock(&kv->admin);
+	kvs__admin_lock(kv);
 	if (load_seq_cst(&kv->root))
 		return KVS_OK;
-	pthread_mutex_unlock(&kv->admin);
+	kvs__admin_unlock(kv);
 	return KVS_ERR_STORE_CLOSED;
 }
 
@@ -243,10 +260,11 @@ KVS_API int kvs_clear(struct kvs *kv)
 		old = xchg_seq_cst(&kv->root, fresh); /* LP(clear) */
 		kvs__rcu_wait(&kv->reclaim.worker);   /* GP: operations in the old tables */
 		root_free(kv, old);
+		kvs__maintainer_wake(kv); /* a large directory has heads to link */
 	} else {
 		err = KVS_ERR_NO_MEMORY;
 	}
-	pthread_mutex_unlock(&kv->admin);
+	kvs__admin_unlock(kv);
 	return err;
 }
 
@@ -256,11 +274,12 @@ KVS_API int kvs_drain(struct kvs *kv)
 
 	if (err)
 		return err;
+	kvs__rcu_wait(&kv->reclaim.worker); /* GP: batches in a hand are back in their slot or queued */
 	(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
 	kvs__reclaim_wait(&kv->reclaim);
 	if (kv->pool.arena)
 		kvs__arena_trim(kv->pool.arena);
-	pthread_mutex_unlock(&kv->admin);
+	kvs__admin_unlock(kv);
 	return KVS_OK;
 }
 
@@ -279,7 +298,7 @@ KVS_API int kvs_close(struct kvs *kv)
 	kvs__reclaim_stop(&kv->reclaim);
 	if (kv->pool.arena)
 		kvs__arena_trim(kv->pool.arena);
-	pthread_mutex_unlock(&kv->admin);
+	kvs__admin_unlock(kv);
 	return KVS_OK;
 }
 

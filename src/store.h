@@ -43,9 +43,13 @@ struct kvs {
 	unsigned bits_min;               /* (i) */
 	/* the rest is off the paths of operations */
 	KVS_LINE_ALIGNED pthread_mutex_t admin; /* clear, close, drain, fork and shrink, one at a time */
+	kvs__u32 admin_waiters;          /* the maintainer lets them go first (a) */
 	struct kvs__reclaim reclaim;
 	struct kvs__maintainer maintainer;
 	kvs__u64 cleared_bytes;          /* footprints given back by clear and close (s) */
+	kvs__u64 past_growths;           /* of roots that are gone (s) */
+	kvs__u64 past_shrinks;           /* (s) */
+	kvs__u64 past_growths_failed;    /* (s) */
 };
 
 /* A key on its way to its table. */
@@ -63,10 +67,12 @@ int kvs__route_user(const struct kvs *kv, struct kvs_slice key, uint32_t *ret_sh
  * The shard comes from the lowest 16 bits of the hash, the order key from the upper 47: neither
  * route can make the other's chains long.
  */
-KVS_INLINE int kvs__target_of(const struct kvs *kv, struct kvs_slice key, struct kvs__target *ret)
+KVS_INLINE int kvs__target_of(struct kvs *kv, struct kvs_slice key, struct kvs__target *ret)
 {
 	uint64_t hash;
 
+	if (unlikely(!load_seq_cst(&kv->root)))
+		return KVS_ERR_STORE_CLOSED;
 	if (unlikely(key.len > KVS_KEY_MAX))
 		return KVS_ERR_KEY_TOO_LARGE;
 	if (unlikely(!key.data && key.len))
@@ -98,6 +104,10 @@ KVS_INLINE void kvs__value_of(const struct kvs__entry *e, struct kvs_value *ret)
 
 /* kvs__value_copy - The same in new memory. false: no memory. */
 bool kvs__value_copy(const struct kvs *kv, const struct kvs__entry *e, struct kvs_value *ret);
+
+/* kvs__admin_lock, kvs__admin_unlock - Admin, taken ahead of the maintainer. */
+void kvs__admin_lock(struct kvs *kv);
+void kvs__admin_unlock(struct kvs *kv);
 
 /* kvs__waiting_call_refused - Why a call that waits may not be made here, or 0. */
 int kvs__waiting_call_refused(const struct kvs *kv);

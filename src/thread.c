@@ -206,8 +206,11 @@ bool kvs__slots_take_over(struct kvs__home *h, struct kvs__reclaim *r)
 	struct kvs__slot *s;
 	bool any = false;
 
+	/* In a section: who waits for sections, then for the worker, waits for what is in this hand too. */
+	kvs__rcu_read_lock();
 	for (s = load_acquire(&h->slots); s; s = s->next)
 		any |= kvs__reclaim_take_over(r, &s->batch);
+	kvs__rcu_read_unlock();
 	return any;
 }
 

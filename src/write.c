@@ -49,8 +49,8 @@ static void after_insert(struct write *w)
 	uint64_t buckets = (uint64_t)1 << kvs__size_bits(size);
 
 	/* A count that a delete has pulled below zero for a moment is no reason to grow. */
-	if (unlikely(count > buckets) && (int64_t)count > 0 && !(size & KVS__SIZE_SHRINKING)) {
-		kvs__table_grow(t, kvs__size_bits(size));
+	if (unlikely(count > buckets) && (int64_t)count > 0) {
+		kvs__table_grow(t, size);
 		kvs__maintainer_wake(w->kv);
 	}
 	if (load_seq_cst(&t->link_next) < buckets)
@@ -67,7 +67,7 @@ static int on_absent(struct write *w, const struct kvs__place *p)
 	if (!kvs__insert_at(p, w->fresh))
 		return AGAIN;
 	if (w->old)
-		*w->old = (struct kvs_value){ NULL, 0, 0, 0 };
+		kvs_value_free(w->kv, w->old); /* of an attempt that was lost to a delete */
 	after_insert(w);
 	return KVS_OK;
 }
@@ -189,8 +189,6 @@ static int prepare(struct write *w, struct kvs_slice key, const struct kvs_slice
 		return err;
 	if (val && val->len > KVS_VALUE_MAX)
 		return KVS_ERR_VALUE_TOO_LARGE;
-	if (!load_seq_cst(&w->kv->root))
-		return KVS_ERR_STORE_CLOSED;
 	w->slot = kvs__slot_get(&w->kv->home);
 	if (!w->slot)
 		return KVS_ERR_NO_MEMORY;
