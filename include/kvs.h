@@ -63,7 +63,7 @@ extern "C" {
 
 /*
  * code, value, sentence. Values are pinned for ever; new codes are added at the end.
- * INVALID_TTL, CORRUPTED_SNAPSHOT, UNSUPPORTED_VERSION, IO and MEMORY_LIMIT belong to expiry,
+ * INVALID_TTL, CORRUPTED_SNAPSHOT, UNSUPPORTED_VERSION and MEMORY_LIMIT belong to expiry,
  * snapshot files and memory limits; no function of this version returns them.
  */
 #define KVS_ERROR_MAP(X)                                                                         \

@@ -29,7 +29,7 @@ void __tsan_release(void *addr);
 #define TSAN_RING 4096
 struct tsan_slot {
 	unsigned long section; /* odd inside a section */
-	int used;
+	_Atomic int used; /* followed by the sanitizer: a slot's next owner comes after its last */
 	char tag[TSAN_RING];
 };
 static struct tsan_slot slots[KVS_TSAN_THREADS];
@@ -43,7 +43,7 @@ static void slot_release(void *arg)
 	struct tsan_slot *s = arg;
 
 	self = NULL;
-	uatomic_set(&s->used, 0);
+	store_release(&s->used, 0);
 }
 
 static void slot_key_make(void)
@@ -57,7 +57,7 @@ static struct tsan_slot *slot_take(void)
 
 	pthread_once(&slot_once, slot_key_make);
 	for (i = 0; i < KVS_TSAN_THREADS; i++)
-		if (uatomic_cmpxchg(&slots[i].used, 0, 1) == 0) {
+		if (xchg_seq_cst(&slots[i].used, 1) == 0) {
 			pthread_setspecific(slot_key, &slots[i]);
 			return &slots[i];
 		}
