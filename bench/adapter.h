@@ -75,7 +75,7 @@ constexpr size_t block_size = 256; /* operations */
 /* One thread's use of a store. Made, used and destroyed by that thread. */
 class client
 {
-    public:
+public:
 	virtual ~client() = default;
 	/* Run a block of block_size operations; returns how many gave a wrong answer. */
 	virtual unsigned step() = 0;
@@ -84,7 +84,7 @@ class client
 /* An open store of some kind. */
 class store
 {
-    public:
+public:
 	virtual ~store() = default;
 	virtual void enter() = 0;
 	virtual void leave() = 0;
@@ -98,7 +98,7 @@ class store
 /* A kind of store. All of them register themselves before main() begins. */
 class contender
 {
-    public:
+public:
 	contender(const char *its_name, const char *its_peer);
 	virtual ~contender() = default;
 	virtual std::unique_ptr<store> open(uint64_t capacity) const = 0;
@@ -114,7 +114,7 @@ inline std::vector<const contender *> &contenders()
 }
 
 inline contender::contender(const char *its_name, const char *its_peer)
-	: name(its_name), peer(its_peer)
+    : name(its_name), peer(its_peer)
 {
 	contenders().push_back(this);
 }

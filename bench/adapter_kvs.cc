@@ -11,7 +11,7 @@ namespace
 
 template <int hash> class kvs_adapter
 {
-    public:
+public:
 	static constexpr bool has_batch = false;
 
 	explicit kvs_adapter(uint64_t capacity)
@@ -66,7 +66,7 @@ template <int hash> class kvs_adapter
 		return { s.bytes_live, s.bytes_index, s.bytes_deferred, s.bytes_mapped };
 	}
 
-    private:
+private:
 	static struct kvs_slice slice(bench::bytes b)
 	{
 		return kvs_bytes(b.data, b.len);

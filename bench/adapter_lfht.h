@@ -19,6 +19,7 @@
 #include <random>
 #include <stdexcept>
 
+#include <urcu/call-rcu.h>
 #include <urcu/rculfhash.h>
 
 #define XXH_INLINE_ALL
@@ -57,7 +58,7 @@ int match(struct cds_lfht_node *link, const void *wanted)
 
 template <class flavour> class lfht_adapter
 {
-    public:
+public:
 	static constexpr bool has_batch = false;
 
 	explicit lfht_adapter(uint64_t capacity) : seed(std::random_device{}())
@@ -154,7 +155,7 @@ template <class flavour> class lfht_adapter
 		return { m.uordblks + m.hblkhd, 0, 0, m.arena + m.hblkhd };
 	}
 
-    private:
+private:
 	unsigned long hash(bench::bytes key) const
 	{
 		return XXH3_64bits_withSeed(key.data, key.len, seed);

@@ -63,7 +63,7 @@ inline void key_set(unsigned char *key, unsigned len, uint64_t number)
 /* SplitMix64. */
 class random_numbers
 {
-    public:
+public:
 	explicit random_numbers(uint64_t seed) : state(seed)
 	{
 	}
@@ -80,14 +80,14 @@ class random_numbers
 		return (uint64_t)(((unsigned __int128)next() * limit) >> 64);
 	}
 
-    private:
+private:
 	uint64_t state;
 };
 
 /* A one-to-one scrambling of the numbers below @limit, to load keys in no order. */
 class shuffle
 {
-    public:
+public:
 	explicit shuffle(uint64_t its_limit) : limit(its_limit), mask(1)
 	{
 		while (mask + 1 < limit)
@@ -103,7 +103,7 @@ class shuffle
 		return x;
 	}
 
-    private:
+private:
 	/* Each step is one-to-one on the bits of the mask. */
 	uint64_t once(uint64_t x) const
 	{
@@ -121,9 +121,9 @@ class shuffle
 /* One key and one value to load with. */
 class pair_maker
 {
-    public:
+public:
 	explicit pair_maker(const shape &s)
-		: key_len(s.key_len), key(s.key_len), value(s.value_len, 'v')
+	    : key_len(s.key_len), key(s.key_len), value(s.value_len, 'v')
 	{
 		key_init(key.data(), key_len);
 	}
@@ -143,7 +143,7 @@ class pair_maker
 		return { value.data(), value.size() };
 	}
 
-    private:
+private:
 	unsigned key_len;
 	std::vector<unsigned char> key;
 	std::vector<unsigned char> value;

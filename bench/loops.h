@@ -17,9 +17,9 @@ namespace bench
 /* A block of operations, made ahead: it stays in the first caches. */
 class block
 {
-    public:
+public:
 	block(const shape &its_shape, workload its_work, uint64_t seed)
-		: s(its_shape), work(its_work), random(seed)
+	    : s(its_shape), work(its_work), random(seed)
 	{
 		for (size_t i = 0; i < block_size; i++)
 			key_init(keys[i], s.key_len);
@@ -54,7 +54,7 @@ class block
 	const shape s;
 	const workload work;
 
-    private:
+private:
 	void choose_writes(unsigned percent)
 	{
 		for (size_t i = 0; i < block_size; i++)
@@ -68,9 +68,9 @@ class block
 
 template <class adapter> class client_of : public client
 {
-    public:
+public:
 	client_of(adapter &its_store, const shape &s, workload w, uint64_t seed)
-		: st(its_store), b(s, w, seed), fresh(s.value_len, 'v')
+	    : st(its_store), b(s, w, seed), fresh(s.value_len, 'v')
 	{
 		st.enter();
 	}
@@ -100,7 +100,7 @@ template <class adapter> class client_of : public client
 		return wrong;
 	}
 
-    private:
+private:
 	bool get_is_right(size_t i)
 	{
 		uint64_t stamp;
@@ -187,7 +187,7 @@ template <class adapter> class client_of : public client
 
 template <class adapter> class store_of : public store
 {
-    public:
+public:
 	explicit store_of(uint64_t capacity) : st(capacity)
 	{
 	}
@@ -220,13 +220,13 @@ template <class adapter> class store_of : public store
 		return std::make_unique<client_of<adapter>>(st, s, w, seed);
 	}
 
-    private:
+private:
 	adapter st;
 };
 
 template <class adapter> class contender_of : public contender
 {
-    public:
+public:
 	using contender::contender;
 	std::unique_ptr<store> open(uint64_t capacity) const override
 	{

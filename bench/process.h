@@ -4,6 +4,7 @@
 #define BENCH_PROCESS_H
 
 #include <sched.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

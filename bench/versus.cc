@@ -61,10 +61,20 @@ struct window {
 	workload work;
 	unsigned threads;
 	double seconds;
+	bool cpu_clock;
 	uint64_t seed;
 	pthread_barrier_t gate;
 	std::atomic<uint64_t> wrong{ 0 };
 };
+
+/* Seconds that this thread had a processor. */
+double thread_seconds()
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
 
 /* One thread of a window; returns its operations a second. */
 double run_thread(window *w, unsigned number, int processor)
@@ -73,8 +83,9 @@ double run_thread(window *w, unsigned number, int processor)
 	std::unique_ptr<client> c;
 	unsigned wrong = 0;
 	uint64_t steps = 0;
+	double begin_cpu;
 	double begin;
-	double end;
+	double took;
 
 	pin(processor);
 	c = w->st->make_client(w->s, w->work, w->seed * 1000003 + number);
@@ -83,14 +94,17 @@ double run_thread(window *w, unsigned number, int processor)
 	c.reset(); /* it waits at the gate, and others' readers must not wait for it */
 	pthread_barrier_wait(&w->gate);
 	c = w->st->make_client(w->s, w->work, w->seed * 1000003 + number + 500000);
+	begin_cpu = thread_seconds();
 	begin = now_seconds();
 	do {
 		wrong += c->step();
 		steps++;
-		end = now_seconds();
-	} while (end - begin < w->seconds);
+		took = now_seconds() - begin;
+	} while (took < w->seconds);
+	if (w->cpu_clock)
+		took = thread_seconds() - begin_cpu;
 	w->wrong += wrong;
-	return (double)(steps * block_size) / (end - begin);
+	return (double)(steps * block_size) / took;
 }
 
 double run_window(window *w, const std::vector<int> &cpus)
@@ -113,7 +127,7 @@ double run_window(window *w, const std::vector<int> &cpus)
 
 class server
 {
-    public:
+public:
 	explicit server(const contender *its_kind) : kind(its_kind), cpus(processors())
 	{
 	}
@@ -137,7 +151,7 @@ class server
 		_exit(0); /* the system is quicker at giving millions of entries back */
 	}
 
-    private:
+private:
 	void load_keys(std::istringstream &in)
 	{
 		bool shuffled;
@@ -158,7 +172,7 @@ class server
 
 		w.st = st.get();
 		w.s = s;
-		in >> work >> w.threads >> w.seconds >> w.seed;
+		in >> work >> w.threads >> w.seconds >> w.cpu_clock >> w.seed;
 		w.work = (workload)work;
 		rate = run_window(&w, cpus);
 		printf("%.9g %.9g\n", rate, (double)w.wrong.load());
@@ -183,10 +197,16 @@ struct answer {
 
 class competitor
 {
-    public:
+public:
 	competitor(const contender *its_kind, bool with_huge)
-		: name(its_kind->name + (with_huge ? "+huge" : "")), peer(its_kind->peer),
-		  kind(its_kind), huge(with_huge)
+	    : name(its_kind->name + (with_huge ? "+huge" : "")), peer(its_kind->peer),
+	      kind(its_kind), huge(with_huge)
+	{
+	}
+	/* Another build of ours, with its libkvs.so in that directory. */
+	competitor(const contender *its_kind, const std::string &label, const std::string &dir)
+	    : name(its_kind->name + "@" + label), peer(its_kind->peer), kind(its_kind), huge(false),
+	      library(dir)
 	{
 	}
 	void start()
@@ -231,7 +251,7 @@ class competitor
 	const std::string peer;
 	double resident = 0; /* bytes */
 
-    private:
+private:
 	[[noreturn]] void become_server(const int *down, const int *up)
 	{
 		dup2(down[0], 0);
@@ -242,7 +262,10 @@ class competitor
 		close(up[1]);
 		if (huge)
 			setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1", 1);
-		execl("/proc/self/exe", "kvs-versus", "--serve", kind->name.c_str(), (char *)nullptr);
+		if (!library.empty())
+			setenv("LD_LIBRARY_PATH", library.c_str(), 1);
+		execl("/proc/self/exe", "kvs-versus", "--serve", kind->name.c_str(),
+		      (char *)nullptr);
 		_exit(127);
 	}
 	/* Else a later child holds our ends open, and this one never sees the end of its commands. */
@@ -253,6 +276,7 @@ class competitor
 	}
 	const contender *kind;
 	bool huge;
+	std::string library;
 	pid_t pid = -1;
 	FILE *to = nullptr;
 	FILE *from = nullptr;
@@ -263,12 +287,14 @@ struct options {
 	std::vector<uint64_t> threads = { 1, 2 };
 	std::vector<uint64_t> key_lens = { 12, 32 };
 	std::vector<uint64_t> value_lens = { 100, 8 };
-	std::set<std::string> competitors; /* empty: all */
-	std::string rows;                  /* empty: all */
+	std::set<std::string> competitors;  /* empty: all */
+	std::vector<std::string> libraries; /* LABEL=DIR */
+	std::string rows;                   /* empty: all */
 	std::string json;
 	unsigned rounds = 9;
 	double seconds = 0.5;
 	bool shuffled = true;
+	bool cpu_clock = false;
 };
 
 struct row {
@@ -292,9 +318,9 @@ double ratio(const samples &ours, const samples &theirs)
 /* The rates of one row. The first competitor is the one that all are compared with. */
 class result
 {
-    public:
+public:
 	result(const row &its_row, const std::vector<competitor> &its_all)
-		: r(its_row), all(its_all), rates(its_all.size())
+	    : r(its_row), all(its_all), rates(its_all.size())
 	{
 	}
 	void add(size_t who, double rate)
@@ -321,9 +347,11 @@ class result
 
 		fprintf(f,
 			"{\"row\":\"%s\",\"keys\":%llu,\"key_size\":%u,\"value_size\":%u,"
-			"\"threads\":%u,\"rounds\":%u,\"seconds\":%g,\"order\":\"%s\",\"mops\":{",
+			"\"threads\":%u,\"rounds\":%u,\"seconds\":%g,\"clock\":\"%s\","
+			"\"order\":\"%s\",\"mops\":{",
 			r.name.c_str(), (unsigned long long)r.s.keys, r.s.key_len, r.s.value_len,
-			r.threads, o.rounds, o.seconds, o.shuffled ? "shuffled" : "sequential");
+			r.threads, o.rounds, o.seconds, o.cpu_clock ? "cpu" : "wall",
+			o.shuffled ? "shuffled" : "sequential");
 		for (size_t i = 0; i < all.size(); i++, comma = ",")
 			append_rates(f, comma, i);
 		fprintf(f, "},\"resident\":{");
@@ -341,7 +369,7 @@ class result
 		fflush(f);
 	}
 
-    private:
+private:
 	void append_rates(FILE *f, const char *comma, size_t who) const
 	{
 		fprintf(f, "%s\"%s\":[", comma, all[who].name.c_str());
@@ -368,20 +396,33 @@ class result
 	std::vector<samples> rates;
 };
 
+/* Ours first, in the order of the libraries; it asks for huge pages itself. */
+std::vector<competitor> every_competitor(const options &o)
+{
+	std::vector<competitor> all;
+
+	for (const contender *c : contenders()) {
+		if (c->peer != "kvs")
+			continue;
+		if (o.libraries.empty())
+			all.emplace_back(c, false);
+		for (const std::string &l : o.libraries)
+			all.emplace_back(c, l.substr(0, l.find('=')), l.substr(l.find('=') + 1));
+	}
+	for (const contender *c : contenders())
+		if (c->peer != "kvs")
+			for (bool huge : { false, true })
+				all.emplace_back(c, huge);
+	return all;
+}
+
 std::vector<competitor> make_competitors(const options &o)
 {
 	std::vector<competitor> all;
 
-	for (int ours = 1; ours >= 0; ours--)
-		for (const contender *c : contenders())
-			for (int huge = 0; huge < 2; huge++) {
-				competitor one(c, huge);
-
-				if ((c->peer == "kvs") != (bool)ours || (ours && huge))
-					continue; /* ours asks for huge pages itself */
-				if (o.competitors.empty() || o.competitors.count(one.name))
-					all.push_back(one);
-			}
+	for (const competitor &c : every_competitor(o))
+		if (o.competitors.empty() || o.competitors.count(c.name))
+			all.push_back(c);
 	if (all.empty())
 		fail("no such competitor");
 	return all;
@@ -440,7 +481,7 @@ result run_row(const options &o, const row &r, std::vector<competitor> &all)
 			answer a;
 
 			command << "run " << (int)r.work << " " << r.threads << " " << o.seconds
-				<< " " << round + 1;
+				<< " " << o.cpu_clock << " " << round + 1;
 			a = all[i].ask(command.str());
 			if (a.second != 0)
 				fail(all[i].name + " gave wrong answers in " + r.name);
@@ -500,14 +541,31 @@ const char usage[] =
 	"  --threads N,...           1 to 64 (1,2)\n"
 	"  --rows TEXT               only rows with this in their names, such as \"get-hit\"\n"
 	"  --competitors NAME,...    only these (see --list); the first of ours is compared with all\n"
+	"  --library LABEL=DIR       instead of kvs kvs@LABEL, with libkvs.so from there; repeatable\n"
 	"  --rounds N                windows of each (9)\n"
 	"  --seconds-per-window S    (0.5)\n"
 	"  --order shuffled|sequential  of loading (shuffled)\n"
+	"  --clock wall|cpu          cpu: where other work shares the processors (wall)\n"
 	"  --json FILE               append a line a row\n"
 	"  --list                    the competitors\n";
 
-enum { KEYS = 256, KEY_SIZES, VALUE_SIZES, THREADS, ROWS, COMPETITORS, ROUNDS, SECONDS, ORDER, JSON,
-       LIST, SERVE, HELP };
+enum {
+	KEYS = 256,
+	KEY_SIZES,
+	VALUE_SIZES,
+	THREADS,
+	ROWS,
+	COMPETITORS,
+	LIBRARY,
+	ROUNDS,
+	SECONDS,
+	ORDER,
+	CLOCK,
+	JSON,
+	LIST,
+	SERVE,
+	HELP
+};
 
 const struct option long_options[] = {
 	{ "keys", 1, nullptr, KEYS },
@@ -516,9 +574,11 @@ const struct option long_options[] = {
 	{ "threads", 1, nullptr, THREADS },
 	{ "rows", 1, nullptr, ROWS },
 	{ "competitors", 1, nullptr, COMPETITORS },
+	{ "library", 1, nullptr, LIBRARY },
 	{ "rounds", 1, nullptr, ROUNDS },
 	{ "seconds-per-window", 1, nullptr, SECONDS },
 	{ "order", 1, nullptr, ORDER },
+	{ "clock", 1, nullptr, CLOCK },
 	{ "json", 1, nullptr, JSON },
 	{ "list", 0, nullptr, LIST },
 	{ "serve", 1, nullptr, SERVE },
@@ -558,6 +618,11 @@ void read_option(int option, const char *value, options *o)
 		for (const std::string &name : split(value))
 			o->competitors.insert(name);
 		break;
+	case LIBRARY:
+		if (!strchr(value, '='))
+			fail("--library: not LABEL=DIR");
+		o->libraries.push_back(value);
+		break;
 	case ROUNDS:
 		o->rounds = (unsigned)numbers("--rounds", value, 1, 10000)[0];
 		break;
@@ -568,6 +633,9 @@ void read_option(int option, const char *value, options *o)
 		break;
 	case ORDER:
 		o->shuffled = strcmp(value, "sequential") != 0;
+		break;
+	case CLOCK:
+		o->cpu_clock = strcmp(value, "cpu") == 0;
 		break;
 	case JSON:
 		o->json = value;
@@ -602,7 +670,8 @@ int main(int argc, char **argv)
 		fail(o.json + ": " + strerror(errno));
 	for (uint64_t value_len : o.value_lens)
 		for (uint64_t key_len : o.key_lens) {
-			std::vector<row> rows = make_rows(o, (unsigned)key_len, (unsigned)value_len);
+			std::vector<row> rows =
+				make_rows(o, (unsigned)key_len, (unsigned)value_len);
 
 			if (!rows.empty())
 				run_group(o, rows, json);

@@ -373,27 +373,36 @@ static void refile_chunk_locked(struct pool *pool, struct chunk *chunk)
 	list_append(&pool->by_free[free_span_count(chunk)], &chunk->by_free);
 }
 
+/* Also says no for the first ones: where the system gives huge pages unasked. */
+static bool ask_huge(struct chunk *chunk, bool huge)
+{
+	return madvise(chunk, KVS__ARENA_CHUNK, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0 && huge;
+}
+
+static void ask_huge_locked(struct pool *pool, struct chunk *chunk)
+{
+	chunk->huge = ask_huge(chunk, pool->chunks >= HUGE_FROM);
+}
+
 static struct chunk *map_chunk(struct kvs__arena *arena)
 {
 	struct chunk *chunk;
+	bool huge;
 
 	chunk = arena->source.map(arena->source.ctx, KVS__ARENA_CHUNK, KVS__ARENA_CHUNK);
 	if (chunk == NULL)
 		return NULL;
+	pthread_mutex_lock(&arena->pool.mutex);
+	huge = arena->pool.chunks >= HUGE_FROM;
+	pthread_mutex_unlock(&arena->pool.mutex);
+	/* Before the first touch: a small page that is there already keeps the huge one out. */
+	huge = ask_huge(chunk, huge);
 	POISON((char *)chunk + HEADER_SIZE, KVS__ARENA_CHUNK - HEADER_SIZE);
+	chunk->huge = huge;
 	list_init(&chunk->by_free);
 	list_init(&chunk->dirty);
 	chunk->free_spans = ALL_SPANS;
 	return chunk;
-}
-
-/* Also says no for the first ones: where the system gives huge pages unasked. */
-static void ask_huge_locked(struct pool *pool, struct chunk *chunk)
-{
-	bool huge = pool->chunks >= HUGE_FROM;
-
-	if (madvise(chunk, KVS__ARENA_CHUNK, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0)
-		chunk->huge = huge;
 }
 
 static void decline_huge_locked(struct chunk *chunk)
@@ -405,7 +414,6 @@ static void decline_huge_locked(struct chunk *chunk)
 
 static void add_chunk_locked(struct pool *pool, struct chunk *chunk)
 {
-	ask_huge_locked(pool, chunk);
 	pool->chunks++;
 	pool->spares++;
 	refile_chunk_locked(pool, chunk);

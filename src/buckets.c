@@ -74,13 +74,12 @@ uint64_t kvs__head_order(const struct kvs__table *t, const kvs__head *h)
 
 static kvs__head *segment_make(struct kvs__table *t, unsigned s)
 {
-	return kvs__mem_segment(t->mem, kvs__segment_heads(s) * sizeof(kvs__head));
+	return kvs__segment_alloc(t->pages, kvs__segment_heads(s) * sizeof(kvs__head));
 }
 
 static void segment_free(struct kvs__table *t, unsigned s, kvs__head *heads)
 {
-	if (heads)
-		kvs__mem_segment_free(t->mem, heads, kvs__segment_heads(s) * sizeof(kvs__head));
+	kvs__segment_free(t->pages, heads, kvs__segment_heads(s) * sizeof(kvs__head));
 }
 
 void kvs__table_release(struct kvs__table *t)
@@ -91,12 +90,12 @@ void kvs__table_release(struct kvs__table *t)
 		segment_free(t, s, load_acquire(&t->segment[s]));
 }
 
-bool kvs__table_init(struct kvs__table *t, const struct kvs__mem *mem, unsigned bits)
+bool kvs__table_init(struct kvs__table *t, struct kvs__pages *pages, unsigned bits)
 {
 	unsigned s;
 
 	memset((void *)t, 0, sizeof(*t));
-	t->mem = mem;
+	t->pages = pages;
 	t->bits_min = bits;
 	for (s = 0; s <= bits - KVS__BITS_MIN; s++) {
 		kvs__head *heads = segment_make(t, s);
@@ -231,6 +230,6 @@ void kvs__shrink_detach(struct kvs__table *t)
 
 void kvs__shrink_end(struct kvs__table *t)
 {
-	kvs__mem_segment_free(t->mem, t->detached, t->detached_heads * sizeof(kvs__head));
+	kvs__segment_free(t->pages, t->detached, t->detached_heads * sizeof(kvs__head));
 	t->detached = NULL;
 }

@@ -138,6 +138,47 @@ KVS_INLINE bool kvs__bytes_equal(const unsigned char *a, const unsigned char *b,
 	return n == 0 || (a[0] == b[0] && a[n / 2] == b[n / 2] && a[n - 1] == b[n - 1]);
 }
 
+/* 16 bytes that may lie anywhere. */
+typedef long long kvs__16 __attribute__((vector_size(16), aligned(1), may_alias));
+
+/* Copy 17 to 128 bytes: all loads first, from both ends towards the middle, overlapping there. */
+KVS_INLINE void kvs__copy_medium(char *to, const char *from, size_t n)
+{
+	const char *end = from + n;
+	kvs__16 a = *(const kvs__16 *)from;
+	kvs__16 z = *(const kvs__16 *)(end - 16);
+
+	if (n > 32) {
+		kvs__16 b = *(const kvs__16 *)(from + 16);
+		kvs__16 y = *(const kvs__16 *)(end - 32);
+
+		if (n > 64) {
+			kvs__16 c = *(const kvs__16 *)(from + 32);
+			kvs__16 d = *(const kvs__16 *)(from + 48);
+			kvs__16 w = *(const kvs__16 *)(end - 64);
+			kvs__16 x = *(const kvs__16 *)(end - 48);
+
+			*(kvs__16 *)(to + 32) = c;
+			*(kvs__16 *)(to + 48) = d;
+			*(kvs__16 *)(to + n - 64) = w;
+			*(kvs__16 *)(to + n - 48) = x;
+		}
+		*(kvs__16 *)(to + 16) = b;
+		*(kvs__16 *)(to + n - 32) = y;
+	}
+	*(kvs__16 *)to = a;
+	*(kvs__16 *)(to + n - 16) = z;
+}
+
+/* kvs__copy - memcpy for values: the common sizes in line, so that neighbouring gets can overlap. */
+KVS_INLINE void kvs__copy(void *to, const void *from, size_t n)
+{
+	if (likely(n - 17 <= 128 - 17))
+		kvs__copy_medium(to, from, n);
+	else if (n)
+		memcpy(to, from, n);
+}
+
 /*
  * kvs__entry_make - A private entry with copies of @key and @val; version and next are not set.
  *

@@ -47,6 +47,7 @@ static void hold_inner(struct kvs__home *h, void *arg)
 
 	(void)arg;
 	pthread_mutex_lock(&h->slots_lock);
+	kvs__pages_lock(&kv->pages);
 	if (kv->pool.arena)
 		kvs__arena_fork_before(kv->pool.arena);
 }
@@ -58,6 +59,7 @@ static void let_go_inner(struct kvs__home *h, void *arg)
 	(void)arg;
 	if (kv->pool.arena)
 		kvs__arena_fork_after(kv->pool.arena);
+	kvs__pages_unlock(&kv->pages);
 	pthread_mutex_unlock(&h->slots_lock);
 }
 

@@ -10,7 +10,10 @@
 
 uint64_t kvs__siphash13(const void *data, size_t len, const unsigned char key[16])
 {
-	return kvs__siphash13_inline(data, len, kvs__load_le64(key), kvs__load_le64(key + 8));
+	uint64_t sip[4];
+
+	kvs__sip_start(sip, key);
+	return kvs__siphash13_inline(data, len, sip);
 }
 
 uint64_t kvs__xxh3(const void *data, size_t len, uint64_t seed)
@@ -73,8 +76,7 @@ int kvs__hasher_init(struct kvs__hasher *h, const struct kvs_options *opts)
 
 	*h = (struct kvs__hasher){ .kind = opts->hash, .fn = opts->hash_fn, .ctx = opts->hash_ctx };
 	err = choose_key(h->key, opts);
-	h->k0 = kvs__load_le64(h->key);
-	h->k1 = kvs__load_le64(h->key + 8);
-	h->seed = kvs__mix64(h->k0) ^ h->k1;
+	kvs__sip_start(h->sip, h->key);
+	h->seed = kvs__mix64(kvs__load_le64(h->key)) ^ kvs__load_le64(h->key + 8);
 	return err;
 }

@@ -31,7 +31,7 @@
 
 /* How one store hashes. Immutable after kvs__hasher_init(). */
 struct kvs__hasher {
-	uint64_t k0, k1;        /* SipHash: the two halves of key, as numbers */
+	uint64_t sip[4];        /* SipHash's state before the first byte, from key */
 	int kind;               /* enum kvs_hash */
 	unsigned char key[16];  /* zero where the kind takes none */
 	uint64_t seed;          /* XXH3: drawn from key */
@@ -89,11 +89,9 @@ static inline uint64_t kvs__load_le32(const unsigned char *p)
 	return w;
 }
 
-/* The last @len % 8 of @len bytes at @p as a number: no loop, and nothing read out of bounds. */
+/* Up to 7 bytes at @p as a number: no loop, and nothing read out of bounds. */
 static inline uint64_t kvs__load_tail(const unsigned char *p, size_t len)
 {
-	if (len >= 8) /* two shifts: by 64 in all where nothing is left */
-		return (kvs__load_le64(p + len - 8) >> 8) >> (8 * (7 - len % 8));
 	if (len >= 4)
 		return kvs__load_le32(p) | kvs__load_le32(p + len - 4) << (8 * (len - 4));
 	if (len == 0)
@@ -106,48 +104,70 @@ static inline uint64_t kvs__rotl64(uint64_t x, unsigned int by)
 	return x << by | x >> (64 - by);
 }
 
-static inline void kvs__sip_round(uint64_t v[4])
-{
-	v[0] += v[1];
-	v[2] += v[3];
-	v[1] = kvs__rotl64(v[1], 13) ^ v[0];
-	v[3] = kvs__rotl64(v[3], 16) ^ v[2];
-	v[0] = kvs__rotl64(v[0], 32) + v[3];
-	v[2] += v[1];
-	v[3] = kvs__rotl64(v[3], 21) ^ v[0];
-	v[1] = kvs__rotl64(v[1], 17) ^ v[2];
-	v[2] = kvs__rotl64(v[2], 32);
-}
+/* One SipRound on four variables: kept in registers, which an array in a loop is not. */
+#define KVS__SIP_ROUND(v0, v1, v2, v3)           \
+	do {                                     \
+		v0 += v1;                        \
+		v2 += v3;                        \
+		v1 = kvs__rotl64(v1, 13) ^ v0;   \
+		v3 = kvs__rotl64(v3, 16) ^ v2;   \
+		v0 = kvs__rotl64(v0, 32) + v3;   \
+		v2 += v1;                        \
+		v3 = kvs__rotl64(v3, 21) ^ v0;   \
+		v1 = kvs__rotl64(v1, 17) ^ v2;   \
+		v2 = kvs__rotl64(v2, 32);        \
+	} while (0)
 
-static inline void kvs__sip_absorb(uint64_t v[4], uint64_t word)
+/* The state that a key begins with. */
+static inline void kvs__sip_start(uint64_t sip[4], const unsigned char key[16])
 {
-	v[3] ^= word;
-	kvs__sip_round(v);
-	v[0] ^= word;
+	uint64_t k0 = kvs__load_le64(key);
+	uint64_t k1 = kvs__load_le64(key + 8);
+
+	sip[0] = k0 ^ UINT64_C(0x736f6d6570736575);
+	sip[1] = k1 ^ UINT64_C(0x646f72616e646f6d);
+	sip[2] = k0 ^ UINT64_C(0x6c7967656e657261);
+	sip[3] = k1 ^ UINT64_C(0x7465646279746573);
 }
 
 /* The body of kvs__siphash13(), for callers that want it in line. */
-static inline uint64_t kvs__siphash13_inline(const void *data, size_t len, uint64_t k0, uint64_t k1)
+static inline __attribute__((always_inline)) uint64_t kvs__siphash13_inline(const void *data, size_t len,
+									     const uint64_t sip[4])
 {
-	uint64_t v[4] = { k0 ^ UINT64_C(0x736f6d6570736575), k1 ^ UINT64_C(0x646f72616e646f6d),
-			  k0 ^ UINT64_C(0x6c7967656e657261), k1 ^ UINT64_C(0x7465646279746573) };
+	uint64_t v0 = sip[0], v1 = sip[1], v2 = sip[2], v3 = sip[3];
 	const unsigned char *p = data;
+	const unsigned char *end = p + len;
+	uint64_t word;
 
-	for (size_t at = 0; at + 8 <= len; at += 8)
-		kvs__sip_absorb(v, kvs__load_le64(p + at));
-	kvs__sip_absorb(v, kvs__load_tail(p, len) | (uint64_t)len << 56);
-	v[2] ^= 0xff;
-	kvs__sip_round(v);
-	kvs__sip_round(v);
-	kvs__sip_round(v);
-	return v[0] ^ v[1] ^ v[2] ^ v[3];
+	if (__builtin_expect(len >= 8, 1)) {
+		do {
+			word = kvs__load_le64(p);
+			v3 ^= word;
+			KVS__SIP_ROUND(v0, v1, v2, v3);
+			v0 ^= word;
+			p += 8;
+		} while (p + 8 <= end);
+		/* 0 to 7 bytes are left: two shifts, by 64 in all where none is */
+		word = (kvs__load_le64(end - 8) >> 8) >> (8 * (7 - len % 8));
+	} else {
+		word = kvs__load_tail(p, len);
+	}
+	word |= (uint64_t)len << 56;
+	v3 ^= word;
+	KVS__SIP_ROUND(v0, v1, v2, v3);
+	v0 ^= word;
+	v2 ^= 0xff;
+	KVS__SIP_ROUND(v0, v1, v2, v3);
+	KVS__SIP_ROUND(v0, v1, v2, v3);
+	KVS__SIP_ROUND(v0, v1, v2, v3);
+	return v0 ^ v1 ^ v2 ^ v3;
 }
 
 /* kvs__hash_key - The hash of a key of the store that @h belongs to. */
 static inline uint64_t kvs__hash_key(const struct kvs__hasher *h, const void *data, size_t len)
 {
 	if (__builtin_expect(h->kind == KVS_HASH_SIPHASH13, 1))
-		return kvs__siphash13_inline(data, len, h->k0, h->k1);
+		return kvs__siphash13_inline(data, len, h->sip);
 	return kvs__hash_key_slow(h, data, len);
 }
 

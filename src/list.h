@@ -54,6 +54,7 @@ KVS_INLINE const struct kvs__entry *kvs__lookup(const struct kvs__table *t, uint
 		}
 		e = kvs__link_entry(link);
 		__builtin_prefetch((const char *)e + KVS_LINE);
+		__builtin_prefetch((const char *)e + 2 * KVS_LINE);
 		word = load_seq_cst(&e->next);
 		if (e->order == order) {
 			if (!kvs__word_is_marked(word) &&

@@ -8,9 +8,6 @@
 
 #include "compiler.h"
 
-/* Segments below this come from calloc: a page fault's worth of clearing. */
-#define SEGMENT_MAP_MIN ((size_t)64 << 10)
-
 /* Links carry 48 bits of an address; memory above that cannot be used. */
 static void *check_range(const struct kvs__mem *m, void *p, size_t size)
 {
@@ -94,26 +91,4 @@ void *kvs__mem_map(size_t size, size_t align)
 void kvs__mem_unmap(void *ptr, size_t size)
 {
 	(void)munmap(ptr, size);
-}
-
-void *kvs__mem_segment(const struct kvs__mem *m, size_t size)
-{
-	void *p;
-
-	if (m->user.alloc || size < SEGMENT_MAP_MIN)
-		return kvs__mem_zalloc(m, size);
-	if (size < KVS_HUGE_PAGE)
-		return kvs__mem_map(size, 4096);
-	p = kvs__mem_map(size, KVS_HUGE_PAGE);
-	if (p)
-		(void)madvise(p, size, MADV_HUGEPAGE);
-	return p;
-}
-
-void kvs__mem_segment_free(const struct kvs__mem *m, void *ptr, size_t size)
-{
-	if (m->user.alloc || size < SEGMENT_MAP_MIN)
-		kvs__mem_free(m, ptr, size);
-	else
-		kvs__mem_unmap(ptr, size);
 }

@@ -28,14 +28,6 @@ void kvs__mem_free(const struct kvs__mem *m, void *ptr, size_t size);
 void *kvs__mem_lines(const struct kvs__mem *m, size_t size);
 void kvs__mem_lines_free(const struct kvs__mem *m, void *ptr, size_t size);
 
-/*
- * kvs__mem_segment - @size zero bytes for a directory segment, or NULL. Without a user's
- * allocator large ones come from mmap, untouched, so that no call clears more than the kernel
- * does at a page fault; from 2 MiB on they are aligned for huge pages and ask for them.
- */
-void *kvs__mem_segment(const struct kvs__mem *m, size_t size);
-void kvs__mem_segment_free(const struct kvs__mem *m, void *ptr, size_t size);
-
 #define KVS_HUGE_PAGE ((size_t)2 << 20)
 
 /* kvs__mem_map - @size bytes of zeroed pages at a multiple of @align (a power of two), or NULL. */

@@ -7,7 +7,7 @@
  */
 #include "store.h"
 
-static void count_read(struct kvs *kv, int err)
+KVS_INLINE void count_read(struct kvs *kv, int err)
 {
 	struct kvs__slot *slot;
 
@@ -29,7 +29,7 @@ KVS_INLINE int find(struct kvs *kv, const struct kvs__target *target, const stru
 	return *ret ? KVS_OK : KVS_ERR_NOT_FOUND;
 }
 
-static int copy_out(const struct kvs__entry *e, void *buf, size_t cap, struct kvs_value *ret)
+KVS_INLINE int copy_out(const struct kvs__entry *e, void *buf, size_t cap, struct kvs_value *ret)
 {
 	struct kvs_value v;
 
@@ -40,8 +40,7 @@ static int copy_out(const struct kvs__entry *e, void *buf, size_t cap, struct kv
 			*ret = v;
 		return KVS_ERR_BUFFER_TOO_SMALL;
 	}
-	if (v.len)
-		memcpy(buf, v.data, v.len);
+	kvs__copy(buf, v.data, v.len);
 	v.data = buf;
 	if (ret)
 		*ret = v;

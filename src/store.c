@@ -29,7 +29,7 @@ static void root_release(const struct kvs__mem *mem, struct kvs__root *root)
 	kvs__mem_lines_free(mem, root, root_size(root->shards));
 }
 
-static struct kvs__root *root_make(const struct kvs *kv)
+static struct kvs__root *root_make(struct kvs *kv)
 {
 	struct kvs__root *root = kvs__mem_lines(&kv->pool.mem, root_size(kv->shards));
 	uint64_t i;
@@ -38,7 +38,7 @@ static struct kvs__root *root_make(const struct kvs *kv)
 		return NULL;
 	for (i = 0; i < kv->shards; i++) {
 		root->shards = i;
-		if (!kvs__table_init(&root->table[i], &kv->pool.mem, kv->bits_min)) {
+		if (!kvs__table_init(&root->table[i], &kv->pages, kv->bits_min)) {
 			while (i-- > 0)
 				kvs__table_release(&root->table[i]);
 			kvs__mem_lines_free(&kv->pool.mem, root, root_size(kv->shards));
@@ -195,8 +195,10 @@ KVS_API int kvs_open(const struct kvs_options *opts, struct kvs **ret_kv)
 		return KVS_ERR_NO_MEMORY;
 	kv->pool.mem = mem;
 	(void)pthread_mutex_init(&kv->admin, NULL);
+	kvs__pages_init(&kv->pages, &kv->pool.mem);
 	err = build(kv, &o);
 	if (err) {
+		kvs__pages_release(&kv->pages);
 		pthread_mutex_destroy(&kv->admin);
 		kvs__mem_lines_free(&mem, kv, sizeof(*kv));
 		return err;
@@ -318,6 +320,7 @@ KVS_API int kvs_free(struct kvs *kv)
 	kvs__home_leave(&kv->home);
 	kvs__arena_destroy(kv->pool.arena);
 	versions_free(kv);
+	kvs__pages_release(&kv->pages);
 	pthread_mutex_destroy(&kv->admin);
 	mem = kv->pool.mem;
 	kvs__mem_lines_free(&mem, kv, sizeof(*kv));

@@ -40,6 +40,7 @@ struct kvs {
 	struct kvs__hasher hasher;       /* (i) */
 	struct kvs__version_counter *versions; /* (i) */
 	struct kvs__pool pool;           /* (i) */
+	struct kvs__pages pages;         /* of the directories; its own lock */
 	unsigned bits_min;               /* (i) */
 	/* the rest is off the paths of operations */
 	KVS_LINE_ALIGNED pthread_mutex_t admin; /* clear, close, drain, fork and shrink, one at a time */

@@ -2,21 +2,23 @@
 /*
  * lin.c - is a history linearizable? Exact, and near-linear in the number of operations.
  *
- * VERSIONS  First what needs no search. No version is written twice; what was read with a version is what
- * was written with it, to that key; a write that started after another of the key had returned has
- * the greater version. So a version names one write, and a key's state is one number.
+ * VERSIONS  First what needs no search. No version is written twice; what was read with a version
+ * is what was written with it, to that key; a write that started after another of the key had
+ * returned has the greater version. So a version names one write, and a key's state is one
+ * number.
  *
  * ORDER  Then each key's operations in the order of their starts and ends. An operation that
- * overlaps no other has one place: it is applied. Operations that overlap are searched just in time
- * (Lowe, "Testing for linearizability", 2017): a configuration is a state and the set of running
- * operations that have taken effect already; when an operation returns, every configuration in
- * which it has not is extended by running ones, in each order, until it has. No configuration left:
- * a violation. Their number depends on how many threads meet on the key, not on the length of the
- * history; versions keep it small, since most operations fit one state only.
+ * overlaps no other has one place: it is applied. Operations that overlap are searched just in
+ * time (Lowe, "Testing for linearizability", 2017): a configuration is a state and the set of
+ * running operations that have taken effect already; when an operation returns, every
+ * configuration in which it has not is extended by running ones, in each order, until it has. No
+ * configuration left: a violation. Their number depends on how many threads meet on the key, not
+ * on the length of the history; versions keep it small, since most operations fit one state only.
  *
  * Along a key that stays versions must grow: a write that finds version v writes a greater one.
- * After a delete they need not: of two overlapping inserts with a delete between them the later may
- * have the smaller version. Delete reports what it removed, so the search tells the lives apart.
+ * After a delete they need not: of two overlapping inserts with a delete between them the later
+ * may have the smaller version. Delete reports what it removed, so the search tells the lives
+ * apart.
  */
 #include "lin.h"
 
@@ -26,8 +28,8 @@
 #include <string.h>
 
 static const char *const kind_names[LIN_KINDS] = {
-	"set", "add", "replace", "compare_and_set", "get_and_set",
-	"get_and_delete", "delete", "get", "exists",
+	"set",    "add", "replace", "compare_and_set", "get_and_set", "get_and_delete",
+	"delete", "get", "exists",
 };
 static const char *const answer_names[LIN_ANSWERS] = { "OK", "NOT_FOUND", "DUPLICATE",
 						       "VERSION_MISMATCH" };
@@ -222,10 +224,11 @@ struct key {
 	uint32_t met;                      /* of these, those that overlap another */
 	uint64_t floor[LIN_THREADS];       /* greatest version returned before the start */
 	uint64_t greatest;                 /* version returned by a write */
-	struct config *now;                /* LIN_CONFIGS of each */
+	struct config *now;
 	struct config *work;
 	size_t count;
-	const struct lin_op *last[8];      /* that returned, for the report */
+	size_t room;                  /* of now and work */
+	const struct lin_op *last[8]; /* that returned, for the report */
 	size_t returned;
 };
 
@@ -234,12 +237,13 @@ static const struct lin_op *op_of(const struct key *k, size_t t)
 	return &k->of[t].ops[k->at[t]];
 }
 
-static bool push(struct config *list, size_t *count, struct config c)
+/* Add @c, if it is new. false: no room. */
+static bool push(struct config *list, size_t *count, size_t room, struct config c)
 {
 	for (size_t i = 0; i < *count; i++)
 		if (list[i].state == c.state && list[i].done == c.done)
 			return true;
-	if (*count == LIN_CONFIGS)
+	if (*count == room)
 		return false;
 	list[(*count)++] = c;
 	return true;
@@ -262,7 +266,7 @@ static bool extend(struct key *k, size_t t, size_t *ret_count)
 			if (!(k->running & ~c.done & other) || !step(op_of(k, p), &c.state))
 				continue;
 			c.done |= other;
-			if (!push(k->work, &count, c))
+			if (!push(k->work, &count, k->room, c))
 				return false;
 		}
 	}
@@ -296,7 +300,7 @@ static void settle(struct key *k, size_t t)
 	for (size_t i = 0; i < count; i++)
 		if (k->work[i].done & bit) {
 			k->work[i].done &= ~bit;
-			(void)push(k->now, &k->count, k->work[i]);
+			(void)push(k->now, &k->count, k->room, k->work[i]);
 		}
 	if (k->count == 0)
 		no_order(k, op_of(k, t));
@@ -319,10 +323,11 @@ static void on_end(struct key *k, size_t t)
 		k->v->overlapping++;
 	if (op_writes(op)) {
 		if (op->version <= k->floor[t])
-			violation(k->v, "a write that returned before it started has a greater version",
+			violation(k->v,
+				  "a write that returned before it started has a greater version",
 				  op);
 		if (op->version < k->greatest)
-			k->v->versions_out_of_order++;
+			k->v->crossed++;
 		else
 			k->greatest = op->version;
 	}
@@ -339,8 +344,10 @@ static void on_end(struct key *k, size_t t)
 	k->at[t]++;
 }
 
-/* The next thing that happens on the key: a start before an end of the same tick. false: nothing. */
-static bool next_event(struct key *k, uint64_t slack)
+/*
+ * The next thing that happens on the key: a start before an end of the same tick. false: nothing.
+ */
+static bool next_event(struct key *k)
 {
 	uint64_t least = UINT64_MAX;
 	size_t who = LIN_THREADS;
@@ -352,7 +359,7 @@ static bool next_event(struct key *k, uint64_t slack)
 
 		if (k->at[t] == k->of[t].count)
 			continue;
-		when = runs ? op_of(k, t)->end + slack : op_of(k, t)->start;
+		when = runs ? op_of(k, t)->end : op_of(k, t)->start;
 		if (when < least || (when == least && !runs && !start)) {
 			least = when;
 			who = t;
@@ -368,7 +375,7 @@ static bool next_event(struct key *k, uint64_t slack)
 	return true;
 }
 
-static void check_key(struct key *k, uint64_t slack)
+static void check_key(struct key *k)
 {
 	memset(k->at, 0, sizeof(k->at));
 	k->running = 0;
@@ -377,7 +384,7 @@ static void check_key(struct key *k, uint64_t slack)
 	k->returned = 0;
 	k->now[0] = (struct config){ 0, 0 };
 	k->count = 1;
-	while (k->v->outcome == LIN_LINEARIZABLE && next_event(k, slack))
+	while (k->v->outcome == LIN_LINEARIZABLE && next_event(k))
 		;
 }
 
@@ -417,7 +424,7 @@ static void check_keys(const struct lin_history *h, struct key *k)
 		for (size_t t = 0; t < h->threads; t++)
 			k->of[t] = (struct lin_thread){ ops[t] + first[t][key],
 							first[t][key + 1] - first[t][key] };
-		check_key(k, h->slack);
+		check_key(k);
 	}
 	for (size_t t = 0; t < h->threads; t++) {
 		free(ops[t]);
@@ -431,8 +438,9 @@ void lin_check(const struct lin_history *h, struct lin_verdict *ret)
 	struct writes w = { NULL, 0 };
 
 	memset(ret, 0, sizeof(*ret));
-	k.now = malloc(LIN_CONFIGS * sizeof(*k.now));
-	k.work = malloc(LIN_CONFIGS * sizeof(*k.work));
+	k.room = h->configs_max ? h->configs_max : LIN_CONFIGS;
+	k.now = malloc(k.room * sizeof(*k.now));
+	k.work = malloc(k.room * sizeof(*k.work));
 	if (k.now == NULL || k.work == NULL)
 		undecided(ret, "no memory for the search");
 	else if (writes_make(&w, h, ret) && writes_fill(&w, h, ret) && reports_check(&w, h, ret))

@@ -2,10 +2,10 @@
 /*
  * lin.h - histories of operations on keys, and the check that one is linearizable.
  *
- * A history is what each thread did, in its own array: operations with the interval of clock ticks
- * in which they ran and what they answered. The object is a map; keys are checked apart, which is
- * exact (Herlihy and Wing: linearizability is local). A key's state is the version of its entry,
- * 0 if it is absent. lin.c tells how it is checked.
+ * A history is what each thread did, in its own array: operations with the interval of clock
+ * ticks in which they ran and what they answered. The object is a map; keys are checked apart,
+ * which is exact (Herlihy and Wing: linearizability is local). A key's state is the version of
+ * its entry, 0 if it is absent. lin.c tells how it is checked.
  */
 #ifndef KVS_TESTS_LIN_H
 #define KVS_TESTS_LIN_H
@@ -18,7 +18,7 @@
 #endif
 
 #define LIN_THREADS 8u
-#define LIN_CONFIGS 4096u /* states of the search held at once; more: undecided */
+#define LIN_CONFIGS 4096u /* of the search, held at once, unless the history says fewer */
 
 enum lin_kind {
 	LIN_SET,
@@ -36,9 +36,10 @@ enum lin_kind {
 enum lin_answer { LIN_OK, LIN_NOT_FOUND, LIN_DUPLICATE, LIN_MISMATCH, LIN_ANSWERS };
 
 /*
- * One operation. version is what was reported: of the entry written, read or removed, or the present one
- * with DUPLICATE and MISMATCH. before is what the operation says it met: get_and_set's old
- * version, compare_and_set's expected one. Values are numbers, none written twice.
+ * One operation. version is what was reported: of the entry written, read or removed, or the
+ * present one with DUPLICATE and MISMATCH. before is what the operation says it met:
+ * get_and_set's old version, compare_and_set's expected one. Values are numbers, none written
+ * twice.
  */
 struct lin_op {
 	uint64_t start; /* ticks */
@@ -60,8 +61,8 @@ struct lin_thread {
 struct lin_history {
 	struct lin_thread thread[LIN_THREADS];
 	size_t threads;
-	uint32_t keys; /* keys are below */
-	uint64_t slack; /* ticks by which clocks of two processors may differ */
+	uint32_t keys;      /* keys are below */
+	size_t configs_max; /* more configurations of the search: undecided; 0: LIN_CONFIGS */
 };
 
 enum lin_outcome { LIN_LINEARIZABLE, LIN_VIOLATION, LIN_UNDECIDED };
@@ -71,7 +72,7 @@ struct lin_verdict {
 	uint64_t operations;
 	uint64_t overlapping; /* operations that overlap another on the same key */
 	uint64_t searched;    /* operations decided by the search, the others one after the other */
-	uint64_t versions_out_of_order; /* of overlapping inserts with a delete between: allowed */
+	uint64_t crossed;     /* writes that returned after an overlapping one of greater version */
 	size_t configs;       /* the most states held at once */
 	char why[1024];       /* what is wrong, if not linearizable */
 };

@@ -2,14 +2,18 @@
 /*
  * test_errors.c - every error code by name: who answers it, and that nothing was changed.
  *
- * INVALID_TTL, CORRUPTED_SNAPSHOT, UNSUPPORTED_VERSION, IO and MEMORY_LIMIT belong to expiry,
+ * INVALID_TTL, CORRUPTED_SNAPSHOT, UNSUPPORTED_VERSION and MEMORY_LIMIT belong to expiry,
  * snapshot files and limits, and UNKNOWN to codes from elsewhere: no function of this version
  * returns them, so their tests check only value, name and sentence.
  */
 #include "configs.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* ---- Every call that can fail, as int (store, key) -------------------------------------- */
 
@@ -310,12 +314,6 @@ static void test_error_INVALID_TTL(void **state)
 		   "the time to live is negative or out of range");
 }
 
-static void test_error_IO(void **state)
-{
-	(void)state;
-	check_text(KVS_ERR_IO, -12, "IO", "input or output failed");
-}
-
 static void test_error_MEMORY_LIMIT(void **state)
 {
 	(void)state;
@@ -496,6 +494,65 @@ static void test_error_INVALID_SHARD_INDEX(void **state)
 	close_store(kv);
 }
 
+/* What the C library's getrandom(2), which this program replaces, is to do. */
+static struct {
+	bool counts;
+	size_t interrupts; /* so many calls answer EINTR first */
+	bool fails;        /* then all calls fail */
+	bool drips;        /* or give one byte each */
+} entropy;
+static size_t entropy_calls;
+
+ssize_t getrandom(void *to, size_t len, unsigned int flags)
+{
+	if (entropy.counts)
+		entropy_calls++;
+	if (entropy.interrupts > 0) {
+		entropy.interrupts--;
+		errno = EINTR;
+		return -1;
+	}
+	if (entropy.fails) {
+		errno = ENOSYS;
+		return -1;
+	}
+	return (ssize_t)syscall(SYS_getrandom, to, entropy.drips && len > 1 ? 1 : len, flags);
+}
+
+static void test_error_IO(void **state)
+{
+	static const unsigned char hash_key[16] = { 1 };
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct kvs *kv = NULL;
+
+	(void)state;
+	entropy.fails = true;
+	for (opts.hash = KVS_HASH_SIPHASH13; opts.hash <= KVS_HASH_XXH3; opts.hash++) {
+		check_status(kvs_open(&opts, &kv), KVS_ERR_IO);
+		check(kv == NULL);
+	}
+	opts.hash = KVS_HASH_FNV1A; /* needs no random key */
+	close_store(open_with(&opts));
+	opts.hash = KVS_HASH_SIPHASH13;
+	opts.hash_key = hash_key;
+	close_store(open_with(&opts));
+	entropy.fails = false;
+	close_store(open_default());
+}
+
+static void test_random_key_in_spite_of_signals_and_drips(void **state)
+{
+	(void)state;
+	entropy.counts = true;
+	entropy.interrupts = 3;
+	entropy.drips = true;
+	close_store(open_default());
+	entropy.counts = false;
+	entropy.drips = false;
+	check_u64(entropy.interrupts, 0);
+	check_u64(entropy_calls, 3 + 16);
+}
+
 static void test_error_INVALID_ARGUMENT(void **state)
 {
 	struct kvs *kv = open_default();
@@ -514,11 +571,13 @@ static void test_error_INVALID_ARGUMENT(void **state)
 
 static void test_error_IN_READ_SECTION(void **state)
 {
-	struct kvs *kv = open_default();
+	struct kvs *kv = open_default(), *other = NULL;
 
 	(void)state;
 	check_ok(kvs_set(kv, kvs_str("k"), kvs_str("kept"), NULL));
 	kvs_read_begin(kv);
+	check_status(kvs_open(NULL, &other), KVS_ERR_IN_READ_SECTION);
+	check(other == NULL);
 	check_status(kvs_clear(kv), KVS_ERR_IN_READ_SECTION);
 	check_status(kvs_drain(kv), KVS_ERR_IN_READ_SECTION);
 	check_status(kvs_close(kv), KVS_ERR_IN_READ_SECTION);
@@ -842,7 +901,6 @@ int main(void)
 		cmocka_unit_test(test_error_CORRUPTED_SNAPSHOT),
 		cmocka_unit_test(test_error_UNSUPPORTED_VERSION),
 		cmocka_unit_test(test_error_INVALID_TTL),
-		cmocka_unit_test(test_error_IO),
 		cmocka_unit_test(test_error_MEMORY_LIMIT),
 		cmocka_unit_test(test_error_NOT_FOUND),
 		cmocka_unit_test(test_error_DUPLICATE),
@@ -853,6 +911,8 @@ int main(void)
 		cmocka_unit_test(test_error_INVALID_NUM_SHARDS),
 		cmocka_unit_test(test_error_NIL_HASH_FUNC),
 		cmocka_unit_test(test_error_INVALID_SHARD_INDEX),
+		cmocka_unit_test(test_error_IO),
+		cmocka_unit_test(test_random_key_in_spite_of_signals_and_drips),
 		cmocka_unit_test(test_error_INVALID_ARGUMENT),
 		cmocka_unit_test(test_error_IN_READ_SECTION),
 		cmocka_unit_test(test_error_IN_READ_SECTION_of_another_store),

@@ -32,26 +32,28 @@ void fiber_switch(struct fiber *from, struct fiber *to)
 #else
 
 /* Saves what a call preserves on the stack, then does the same backwards on the other stack. */
-__attribute__((naked, noinline)) static void swap(void **save, void *to)
-{
-	(void)save;
-	(void)to;
-	__asm__ volatile("pushq %rbp\n\t"
-			 "pushq %rbx\n\t"
-			 "pushq %r12\n\t"
-			 "pushq %r13\n\t"
-			 "pushq %r14\n\t"
-			 "pushq %r15\n\t"
-			 "movq %rsp, (%rdi)\n\t"
-			 "movq %rsi, %rsp\n\t"
-			 "popq %r15\n\t"
-			 "popq %r14\n\t"
-			 "popq %r13\n\t"
-			 "popq %r12\n\t"
-			 "popq %rbx\n\t"
-			 "popq %rbp\n\t"
-			 "ret\n\t");
-}
+void fiber_swap(void **save, void *to);
+__asm__(".text\n"
+	".p2align 4\n"
+	".globl fiber_swap\n"
+	".type fiber_swap, @function\n"
+	"fiber_swap:\n\t"
+	"pushq %rbp\n\t"
+	"pushq %rbx\n\t"
+	"pushq %r12\n\t"
+	"pushq %r13\n\t"
+	"pushq %r14\n\t"
+	"pushq %r15\n\t"
+	"movq %rsp, (%rdi)\n\t"
+	"movq %rsi, %rsp\n\t"
+	"popq %r15\n\t"
+	"popq %r14\n\t"
+	"popq %r13\n\t"
+	"popq %r12\n\t"
+	"popq %rbx\n\t"
+	"popq %rbp\n\t"
+	"ret\n"
+	".size fiber_swap, .-fiber_swap\n");
 
 void fiber_make(struct fiber *f, unsigned char *stack, void (*fn)(void))
 {
@@ -59,8 +61,8 @@ void fiber_make(struct fiber *f, unsigned char *stack, void (*fn)(void))
 
 	STACK_FORGET(stack);
 	f->stack = stack;
-	*--top = 0;              /* where fn would return to, which it never does */
-	*--top = (uintptr_t)fn;  /* the ret of the first switch; leaves the stack as a call would */
+	*--top = 0;             /* where fn would return to, which it never does */
+	*--top = (uintptr_t)fn; /* the ret of the first switch; leaves the stack as a call would */
 	top -= 6;
 	for (int i = 0; i < 6; i++)
 		top[i] = 0;
@@ -69,7 +71,7 @@ void fiber_make(struct fiber *f, unsigned char *stack, void (*fn)(void))
 
 void fiber_switch(struct fiber *from, struct fiber *to)
 {
-	swap(&from->sp, to->sp);
+	fiber_swap(&from->sp, to->sp);
 }
 
 #endif

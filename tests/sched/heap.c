@@ -16,7 +16,7 @@
 
 #define GAP 16u /* between blocks, never valid */
 #define FRESH 0xa5
-#define FREED 0xf5
+#define FREED 0x35 /* as an extent: no block of its own, so a second free reaches the allocator */
 #define LOG_ROOM 4096u
 
 unsigned char heap_bytes[HEAP_SIZE] __attribute__((aligned(4096)));
@@ -24,7 +24,6 @@ unsigned char heap_granule[HEAP_SIZE / 16];
 
 static uint32_t size_of[HEAP_SIZE / 16];
 static unsigned char image[HEAP_IMAGE];
-static unsigned char image_granule[HEAP_IMAGE / 16];
 static unsigned char pattern[HEAP_IMAGE];
 static size_t image_used;
 static bool sealed;
@@ -133,7 +132,6 @@ void heap_seal(void)
 {
 	SHOW(heap_bytes, image_used);
 	memcpy(image, heap_bytes, image_used);
-	memcpy(image_granule, heap_granule, image_used / 16);
 	image_live = live;
 	sealed = true;
 	heap_restore();

@@ -2,7 +2,7 @@
 /*
  * heap.h - the store's memory under the explorer: every byte is known, none is used twice.
  *
- * Set-up allocates from the image. heap_seal() keeps a copy of it, and heap_restore() brings every byte
+ * Set-up allocates from the image. heap_seal() keeps a copy, and heap_restore() brings every byte
  * back, so that a schedule starts from the very same store for the price of a memcpy. Each fiber
  * allocates from a region of its own, so addresses do not depend on the schedule.
  *

@@ -6,8 +6,8 @@
  * atomic.h calls kvs__yield() before each ordered operation and then one of C11's. The yield
  * notes where in the source we are; the operation below is where fibers are switched, because
  * by then the address is known: that is what lets accesses to freed memory be seen, and
- * interleavings that differ only in the order of independent operations be left out. The two come in
- * pairs, so every kvs__yield() is a scheduling point.
+ * interleavings that differ only in the order of independent operations be left out. The two come
+ * in pairs, so every kvs__yield() is a scheduling point.
  */
 #ifndef SCHED_HOOKS_H
 #define SCHED_HOOKS_H
@@ -35,67 +35,70 @@
 #define SCHED_CAS(p, e, v, mo, mf) __atomic_compare_exchange_n((p), (e), (v), 0, (mo), (mf))
 #endif
 
+/* In a mutated source: the changed line was executed. */
+#define KVS_MUTANT_HIT() ((void)sched_mutant_hits++)
+
 #define SCHED_POINT(mo) ((mo) != memory_order_relaxed)
 #define SCHED_TYPE(p) __typeof__((void)0, *(p))
 #define SCHED_BITS(v) ((uint64_t)(uintptr_t)(v))
 
 #undef atomic_load_explicit
-#define atomic_load_explicit(p, mo)                                                              \
-	__extension__({                                                                          \
-		__auto_type sched_p = (p);                                                       \
-		sched_at(sched_p, SCHED_READ, SCHED_POINT(mo));                                  \
-		SCHED_LOAD(sched_p, mo);                                                         \
+#define atomic_load_explicit(p, mo)                                                                \
+	__extension__({                                                                            \
+		__auto_type sched_p = (p);                                                         \
+		sched_at(sched_p, SCHED_READ, SCHED_POINT(mo));                                    \
+		SCHED_LOAD(sched_p, mo);                                                           \
 	})
 
 #undef atomic_store_explicit
-#define atomic_store_explicit(p, v, mo)                                                          \
-	__extension__({                                                                          \
-		__auto_type sched_p = (p);                                                       \
-		SCHED_TYPE(sched_p) sched_v = (v);                                               \
-		sched_at(sched_p, SCHED_WRITE, SCHED_POINT(mo));                                 \
-		sched_stored(sched_p, SCHED_BITS(sched_v));                                      \
-		SCHED_STORE(sched_p, sched_v, mo);                                               \
+#define atomic_store_explicit(p, v, mo)                                                            \
+	__extension__({                                                                            \
+		__auto_type sched_p = (p);                                                         \
+		SCHED_TYPE(sched_p) sched_v = (v);                                                 \
+		sched_at(sched_p, SCHED_WRITE, SCHED_POINT(mo));                                   \
+		sched_stored(sched_p, SCHED_BITS(sched_v));                                        \
+		SCHED_STORE(sched_p, sched_v, mo);                                                 \
 	})
 
 #undef atomic_exchange_explicit
-#define atomic_exchange_explicit(p, v, mo)                                                       \
-	__extension__({                                                                          \
-		__auto_type sched_p = (p);                                                       \
-		SCHED_TYPE(sched_p) sched_v = (v);                                               \
-		sched_at(sched_p, SCHED_WRITE, SCHED_POINT(mo));                                 \
-		SCHED_SWAP(sched_p, sched_v, mo);                                                \
+#define atomic_exchange_explicit(p, v, mo)                                                         \
+	__extension__({                                                                            \
+		__auto_type sched_p = (p);                                                         \
+		SCHED_TYPE(sched_p) sched_v = (v);                                                 \
+		sched_at(sched_p, SCHED_WRITE, SCHED_POINT(mo));                                   \
+		SCHED_SWAP(sched_p, sched_v, mo);                                                  \
 	})
 
 #undef atomic_fetch_add_explicit
-#define atomic_fetch_add_explicit(p, v, mo)                                                      \
-	__extension__({                                                                          \
-		__auto_type sched_p = (p);                                                       \
-		SCHED_TYPE(sched_p) sched_v = (SCHED_TYPE(sched_p))(v);                          \
-		sched_at(sched_p, SCHED_WRITE, SCHED_POINT(mo));                                 \
-		SCHED_ADD(sched_p, sched_v, mo);                                                 \
+#define atomic_fetch_add_explicit(p, v, mo)                                                        \
+	__extension__({                                                                            \
+		__auto_type sched_p = (p);                                                         \
+		SCHED_TYPE(sched_p) sched_v = (SCHED_TYPE(sched_p))(v);                            \
+		sched_at(sched_p, SCHED_WRITE, SCHED_POINT(mo));                                   \
+		SCHED_ADD(sched_p, sched_v, mo);                                                   \
 	})
 
 #undef atomic_fetch_sub_explicit
-#define atomic_fetch_sub_explicit(p, v, mo)                                                      \
-	__extension__({                                                                          \
-		__auto_type sched_p = (p);                                                       \
-		SCHED_TYPE(sched_p) sched_v = (SCHED_TYPE(sched_p))(v);                          \
-		sched_at(sched_p, SCHED_WRITE, SCHED_POINT(mo));                                 \
-		SCHED_SUB(sched_p, sched_v, mo);                                                 \
+#define atomic_fetch_sub_explicit(p, v, mo)                                                        \
+	__extension__({                                                                            \
+		__auto_type sched_p = (p);                                                         \
+		SCHED_TYPE(sched_p) sched_v = (SCHED_TYPE(sched_p))(v);                            \
+		sched_at(sched_p, SCHED_WRITE, SCHED_POINT(mo));                                   \
+		SCHED_SUB(sched_p, sched_v, mo);                                                   \
 	})
 
 #undef atomic_compare_exchange_strong_explicit
-#define atomic_compare_exchange_strong_explicit(p, e, v, mo, mf)                                 \
-	__extension__({                                                                          \
-		__auto_type sched_p = (p);                                                       \
-		__auto_type sched_e = (e);                                                       \
-		SCHED_TYPE(sched_p) sched_v = (v);                                               \
-		SCHED_TYPE(sched_p) sched_old = *sched_e;                                        \
-		bool sched_ok;                                                                   \
-		sched_at(sched_p, SCHED_WRITE, SCHED_POINT(mo));                                 \
-		sched_ok = SCHED_CAS(sched_p, sched_e, sched_v, mo, mf);                         \
-		sched_compared(sched_p, SCHED_BITS(sched_old), SCHED_BITS(sched_v), sched_ok);   \
-		sched_ok;                                                                        \
+#define atomic_compare_exchange_strong_explicit(p, e, v, mo, mf)                                   \
+	__extension__({                                                                            \
+		__auto_type sched_p = (p);                                                         \
+		__auto_type sched_e = (e);                                                         \
+		SCHED_TYPE(sched_p) sched_v = (v);                                                 \
+		SCHED_TYPE(sched_p) sched_old = *sched_e;                                          \
+		bool sched_ok;                                                                     \
+		sched_at(sched_p, SCHED_WRITE, SCHED_POINT(mo));                                   \
+		sched_ok = SCHED_CAS(sched_p, sched_e, sched_v, mo, mf);                           \
+		sched_compared(sched_p, SCHED_BITS(sched_old), SCHED_BITS(sched_v), sched_ok);     \
+		sched_ok;                                                                          \
 	})
 
 #endif

@@ -34,6 +34,7 @@ void kvs__rcu_worker_forget(struct kvs__rcu_worker *w);
 void kvs__rcu_call(struct kvs__rcu_worker *w, struct kvs__rcu_head *head,
 		   void (*fn)(struct kvs__rcu_head *));
 void kvs__rcu_wait(struct kvs__rcu_worker *w);
+void kvs__rcu_barrier(void);
 
 void kvs__rcu_fork_before(void);
 void kvs__rcu_fork_parent(void);

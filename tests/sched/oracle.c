@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * oracle.c - is a history linearizable, with versions?
+ *
+ * Key by key (linearizability is local): try every order of the operations on it that keeps each
+ * list's order and puts no operation before one that had ended before it began, run a model
+ * along, and compare every result and the state at the end. A step of a scan that covered the key's
+ * place counts as a get of it: each key's part of a page is a read of its own.
+ */
+#include <string.h>
+
+#include "program.h"
+
+static bool concerns(const struct record *r, unsigned key)
+{
+	if (OP_KIND(r->op) == OP_SCAN)
+		return r->covered[key];
+	return OP_KEY(r->op) == key;
+}
+
+static bool write_fits(const struct record *r, struct seen *state)
+{
+	if (r->err || (state->present && r->version <= state->version))
+		return false;
+	*state = (struct seen){ true, r->version, r->wrote };
+	return true;
+}
+
+static bool compare_fits(const struct record *r, struct seen *state)
+{
+	if (!state->present)
+		return r->err == KVS_ERR_NOT_FOUND;
+	if (state->version != r->expected)
+		return r->err == KVS_ERR_VERSION_MISMATCH && r->version == state->version;
+	return write_fits(r, state);
+}
+
+static bool delete_fits(const struct record *r, struct seen *state)
+{
+	if (!state->present)
+		return r->err == KVS_ERR_NOT_FOUND;
+	state->present = false;
+	return !r->err && r->version == state->version;
+}
+
+static bool read_fits(int err, uint64_t version, uint64_t value, const struct seen *state)
+{
+	if (!state->present)
+		return err == KVS_ERR_NOT_FOUND;
+	return !err && version == state->version && value == state->value;
+}
+
+/* Can @r have been what happened to @state? Then it is what it made of it. */
+static bool fits(const struct record *r, unsigned key, struct seen *state)
+{
+	const struct seen *page = &r->page[key];
+
+	switch (OP_KIND(r->op)) {
+	case OP_SET:
+		return write_fits(r, state);
+	case OP_ADD:
+		if (state->present)
+			return r->err == KVS_ERR_DUPLICATE && r->version == state->version;
+		return write_fits(r, state);
+	case OP_REPLACE:
+		return state->present ? write_fits(r, state) : r->err == KVS_ERR_NOT_FOUND;
+	case OP_COMPARE:
+		return compare_fits(r, state);
+	case OP_DELETE:
+		return delete_fits(r, state);
+	case OP_GET:
+		return read_fits(r->err, r->version, r->value, state);
+	default:
+		return read_fits(page->present ? 0 : KVS_ERR_NOT_FOUND, page->version, page->value,
+				 state);
+	}
+}
+
+/* The operations on one key, and how far the search is in each list. */
+struct search {
+	const struct history *h;
+	unsigned key;
+	const struct record *record[LISTS_MAX][OPS_MAX];
+	unsigned count[LISTS_MAX];
+	unsigned at[LISTS_MAX];
+};
+
+/* Had the next operation of another list ended before this one began? */
+static bool comes_too_early(const struct search *s, unsigned list)
+{
+	const struct record *r = s->record[list][s->at[list]];
+
+	for (unsigned l = 0; l < s->h->program.lists; l++)
+		if (l != list && s->at[l] < s->count[l] && s->record[l][s->at[l]]->end < r->begin)
+			return true;
+	return false;
+}
+
+static bool ends_right(const struct search *s, const struct seen *state)
+{
+	const struct seen *after = &s->h->after[s->key];
+
+	if (!state->present || !after->present)
+		return state->present == after->present;
+	return state->version == after->version && state->value == after->value;
+}
+
+static bool order_exists(struct search *s, struct seen state)
+{
+	bool all = true;
+
+	for (unsigned l = 0; l < s->h->program.lists; l++) {
+		struct seen next = state;
+		bool found;
+
+		if (s->at[l] == s->count[l])
+			continue;
+		all = false;
+		if (comes_too_early(s, l) || !fits(s->record[l][s->at[l]], s->key, &next))
+			continue;
+		s->at[l]++;
+		found = order_exists(s, next);
+		s->at[l]--;
+		if (found)
+			return true;
+	}
+	return all && ends_right(s, &state);
+}
+
+static bool key_is_linearizable(const struct history *h, unsigned key)
+{
+	struct search s = { .h = h, .key = key };
+
+	for (unsigned l = 0; l < h->program.lists; l++)
+		for (unsigned i = 0; i < h->program.ops[l]; i++)
+			if (concerns(&h->record[l][i], key))
+				s.record[l][s.count[l]++] = &h->record[l][i];
+	return order_exists(&s, h->before[key]);
+}
+
+static bool made_a_version(const struct record *r)
+{
+	return !r->err && OP_KIND(r->op) <= OP_COMPARE;
+}
+
+/* No version twice; on a key, a write that began after another had ended has the greater one. */
+static const char *check_versions(const struct record *a, const struct record *b)
+{
+	if (!made_a_version(a) || !made_a_version(b))
+		return NULL;
+	if (a->version == b->version)
+		return "a version was given twice";
+	if (OP_KEY(a->op) == OP_KEY(b->op) && a->end < b->begin && a->version > b->version)
+		return "a later write has a smaller version";
+	return NULL;
+}
+
+static const char *check_all_versions(const struct history *h)
+{
+	const struct record *all[LISTS_MAX * OPS_MAX];
+	const char *why = NULL;
+	unsigned n = 0;
+
+	for (unsigned l = 0; l < h->program.lists; l++)
+		for (unsigned i = 0; i < h->program.ops[l]; i++)
+			all[n++] = &h->record[l][i];
+	for (unsigned i = 0; i < n && !why; i++)
+		for (unsigned j = 0; j < n && !why; j++)
+			why = i == j ? NULL : check_versions(all[i], all[j]);
+	return why;
+}
+
+const char *oracle_check(const struct history *h)
+{
+	const char *why = check_all_versions(h);
+
+	if (why)
+		return why;
+	if (!key_is_linearizable(h, 0))
+		return "the history of key A is not linearizable";
+	if (!key_is_linearizable(h, 1))
+		return "the history of key B is not linearizable";
+	return NULL;
+}

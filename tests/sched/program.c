@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: MIT */
+#include "program.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "heap.h"
+#include "iter.h"
+#include "maintain.h"
+#include "sched_rcu.h"
+#include "structure.h"
+
+static const char *const keys_names[] = { "near", "equal", "wide" };
+static const char *const init_names[] = { "empty", "full" };
+static const char *const third_names[] = { "none", "grow", "shrink", "limit", "take", "both" };
+static const char kind_letters[] = "sarcdgx";
+static const char *const key_bytes[KEYS] = { "A", "B" };
+
+/* The hash that the table sees; the first 47 bits are the order key. */
+static const uint64_t hashes[3][KEYS] = {
+	[KEYS_NEAR] = { UINT64_C(0x0100000000000000), UINT64_C(0x0300000000000000) },
+	[KEYS_EQUAL] = { UINT64_C(0x0300000000000000), UINT64_C(0x0300000000000000) },
+	[KEYS_WIDE] = { UINT64_C(0x0001000000000000), UINT64_C(0x0003000000000000) },
+};
+
+static struct setting setting;
+static struct kvs *kv;
+static struct structure sealed;
+static struct history history;
+
+/* What a fiber knows. */
+static struct {
+	uint64_t known[KEYS]; /* versions */
+	uint64_t cursor;
+} mine[LISTS_MAX];
+
+void (*program_passed)(void);
+
+/* ---- the store ---- */
+
+static uint64_t unshift(uint64_t x, unsigned by)
+{
+	uint64_t y = x;
+
+	for (unsigned i = 0; i < 64 / by; i++)
+		y = x ^ (y >> by);
+	return y;
+}
+
+static uint64_t inverse(uint64_t odd)
+{
+	uint64_t y = odd;
+
+	for (unsigned i = 0; i < 6; i++)
+		y *= 2 - odd * y;
+	return y;
+}
+
+/* The number that kvs__mix64() makes @x of. */
+static uint64_t unmix64(uint64_t x)
+{
+	x = unshift(x, 31) * inverse(UINT64_C(0x94d049bb133111eb));
+	x = unshift(x, 27) * inverse(UINT64_C(0xbf58476d1ce4e5b9));
+	return unshift(x, 30);
+}
+
+static uint64_t hash(const void *key, size_t len, void *ctx)
+{
+	(void)len;
+	(void)ctx;
+	return unmix64(hashes[setting.keys][*(const unsigned char *)key == 'B']);
+}
+
+static struct kvs__table *table(void)
+{
+	return &load_relaxed(&kv->root)->table[0];
+}
+
+static void must(bool good, const char *what)
+{
+	if (good)
+		return;
+	printf("Bail out! %s\n", what);
+	exit(2);
+}
+
+static uint64_t value_of(unsigned list, unsigned op)
+{
+	return UINT64_C(0x1100) + 16 * list + op;
+}
+
+static void put_keys(void)
+{
+	for (unsigned k = 0; k < KEYS; k++) {
+		struct seen *b = &history.before[k];
+		uint64_t value = 0x99 + k;
+
+		*b = (struct seen){ false, 0, 0 };
+		if (setting.init == INIT_EMPTY)
+			continue;
+		must(kvs_set(kv, kvs_str(key_bytes[k]), kvs_bytes(&value, 8), &b->version) == 0,
+		     "no key");
+		b->present = true;
+		b->value = value;
+	}
+}
+
+static void link_all(void)
+{
+	kvs__rcu_read_lock();
+	while (kvs__link_heads(table(), 64))
+		;
+	kvs__rcu_read_unlock();
+}
+
+static void prepare_table(void)
+{
+	if (setting.keys != KEYS_WIDE)
+		link_all();
+	put_keys();
+	if (setting.third == THIRD_SHRINK || setting.third == THIRD_BOTH) {
+		kvs__table_grow(table(), KVS__BITS_MIN);
+		kvs__rcu_read_lock();
+		must(kvs__link_heads(table(), 1) == 1, "no head was linked");
+		kvs__rcu_read_unlock();
+	}
+	/* The other keys of a table at its limit lie elsewhere: only their number matters. */
+	if (setting.third == THIRD_LIMIT)
+		store_relaxed(&table()->count, kvs__table_buckets(table()));
+}
+
+static void attach_all(void)
+{
+	must(kvs_thread_attach(kv) == 0, "no slot");
+	for (unsigned i = 0; i < SCHED_FIBERS; i++) {
+		sched_tls_swap(i);
+		must(kvs_thread_attach(kv) == 0, "no slot");
+		sched_tls_swap(i);
+	}
+}
+
+void program_open(const struct setting *s)
+{
+	struct kvs_options o = KVS_OPTIONS_INIT;
+
+	setting = *s;
+	heap_reset();
+	sched_forget_conflicts();
+	heap_region(SCHED_MAIN);
+	o.shards = 1;
+	o.hash = KVS_HASH_USER;
+	o.hash_fn = hash;
+	o.allocator = &heap_allocator;
+	o.initial_capacity = s->keys == KEYS_WIDE ? 4096 : 0;
+	must(kvs_open(&o, &kv) == 0, "no store");
+	attach_all();
+	prepare_table();
+	(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
+	sched_watch_size(&table()->size);
+	/* Far from a limit, nothing is decided by the count. */
+	sched_commutes(s->third == THIRD_LIMIT ? NULL : &table()->count);
+	must(structure_read(table(), &sealed, true) == NULL, "the table is wrong from the start");
+	heap_seal();
+}
+
+void program_close(void)
+{
+	heap_restore();
+	sched_rcu_reset();
+	must(kvs_free(kv) == 0, "the store was not freed");
+	for (unsigned i = 0; i < SCHED_FIBERS; i++) {
+		sched_tls_swap(i);
+		free(kvs__tls.entry);
+		kvs__tls.entry = NULL;
+		kvs__tls.count = 0;
+		sched_tls_swap(i);
+	}
+}
+
+/* ---- operations ---- */
+
+static void scan_step(struct record *r, uint64_t *cursor)
+{
+	struct kvs_item items[KEYS];
+	uint64_t from = *cursor;
+	size_t count = 0;
+
+	kvs_read_begin(kv);
+	r->err = kvs_scan(kv, cursor, items, setting.keys == KEYS_EQUAL ? 2 : 1, &count);
+	for (unsigned k = 0; k < KEYS; k++) {
+		uint64_t place = hashes[setting.keys][k] >> 16 | 1;
+
+		r->covered[k] = place > from && (!*cursor || place <= *cursor);
+		r->page[k].present = false;
+	}
+	if (r->err == KVS_ERR_BUFFER_TOO_SMALL)
+		sched_fail("a key is on a page twice"); /* all keys of a run fit */
+	if (r->err)
+		sched_fail("a step of a scan failed");
+	for (size_t i = 0; i < count; i++) {
+		unsigned k = *(const char *)items[i].key.data == 'B';
+		struct seen *seen = &r->page[k];
+
+		if (seen->present)
+			sched_fail("a key is on a page twice");
+		if (!r->covered[k])
+			sched_fail("a key is on a page that does not cover it");
+		*seen = (struct seen){ true, items[i].value.version, 0 };
+		memcpy(&seen->value, items[i].value.data, items[i].value.len == 8 ? 8 : 0);
+	}
+	kvs_read_end(kv);
+}
+
+static void point_op(struct record *r, struct kvs_slice key)
+{
+	struct kvs_slice val = kvs_bytes(&r->wrote, sizeof(r->wrote));
+	struct kvs_value got = { NULL, 0, 0, 0 };
+
+	switch (OP_KIND(r->op)) {
+	case OP_SET:
+		r->err = kvs_set(kv, key, val, &r->version);
+		break;
+	case OP_ADD:
+		r->err = kvs_add(kv, key, val, &r->version);
+		break;
+	case OP_REPLACE:
+		r->err = kvs_replace(kv, key, val, &r->version);
+		break;
+	case OP_COMPARE:
+		r->err = kvs_compare_and_set(kv, key, val, r->expected, &r->version);
+		break;
+	case OP_DELETE:
+		r->err = kvs_delete(kv, key, &r->version);
+		break;
+	default:
+		r->err = kvs_get(kv, key, &r->value, sizeof(r->value), &got);
+		r->version = got.version;
+		break;
+	}
+}
+
+static void one_op(unsigned list, unsigned i)
+{
+	struct record *r = &history.record[list][i];
+
+	*r = (struct record){ .op = history.program.op[list][i], .wrote = value_of(list, i) };
+	sched_op_begin(&r->begin, &r->early);
+	if (OP_KIND(r->op) == OP_SCAN) {
+		scan_step(r, &mine[list].cursor);
+	} else {
+		unsigned k = OP_KEY(r->op);
+
+		r->expected = mine[list].known[k];
+		point_op(r, kvs_bytes(key_bytes[k], 1));
+		if (r->version)
+			mine[list].known[k] = r->version;
+	}
+	sched_op_end(&r->end);
+	if (setting.third != THIRD_TAKE)
+		(void)kvs__reclaim_take_over(&kv->reclaim, &kvs__slot_get(&kv->home)->batch);
+}
+
+static void grow(void)
+{
+	struct kvs__table *t = table();
+
+	kvs__rcu_read_lock();
+	kvs__table_grow(t, load_seq_cst(&t->size));
+	(void)kvs__link_heads(t, 1);
+	kvs__rcu_read_unlock();
+}
+
+static void extra_fiber(bool second)
+{
+	switch (second ? THIRD_GROW : setting.third) {
+	case THIRD_GROW:
+		grow();
+		break;
+	case THIRD_SHRINK:
+	case THIRD_BOTH:
+		(void)kvs__maintain_shrink(kv, load_relaxed(&kv->root));
+		break;
+	default:
+		(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
+		break;
+	}
+}
+
+static void fiber(unsigned self)
+{
+	heap_region(self);
+	if (self >= history.program.lists) {
+		extra_fiber(self > history.program.lists);
+		return;
+	}
+	for (unsigned i = 0; i < history.program.ops[self]; i++)
+		one_op(self, i);
+}
+
+/* ---- a schedule ---- */
+
+static void begin(void)
+{
+	heap_restore();
+	for (unsigned l = 0; l < history.program.lists; l++) {
+		mine[l].cursor = 0;
+		for (unsigned k = 0; k < KEYS; k++)
+			mine[l].known[k] =
+				setting.init == INIT_FULL ? history.before[k].version : 1;
+	}
+}
+
+/* What the table holds of the keys. */
+static const char *read_keys(const struct structure *s)
+{
+	memset(history.after, 0, sizeof(history.after));
+	for (unsigned i = 0; i < s->entries; i++) {
+		const struct kvs__entry *e = s->entry[i];
+		struct seen *seen = &history.after[e->bytes[0] == 'B'];
+
+		if (seen->present)
+			return "a key is in the table twice";
+		*seen = (struct seen){ true, kvs__entry_version(e), 0 };
+		memcpy(&seen->value, kvs__entry_value(e), 8);
+	}
+	return NULL;
+}
+
+static const char *check_memory(const struct structure *s)
+{
+	unsigned wanted = s->entries + s->segments;
+	unsigned others = sealed.live - sealed.entries - sealed.segments;
+
+	if (sched_rcu_queued())
+		return "a callback never ran";
+	if (heap_live() < wanted + others)
+		return "something reachable was freed";
+	if (heap_live() > wanted + others)
+		return "something unreachable was not freed";
+	return NULL;
+}
+
+static const char *check_close(void)
+{
+	/* What is left: the store, its versions, the slots of the fibers and of the main context. */
+	if (kvs_close(kv) != KVS_OK)
+		return "the store was not closed";
+	if (heap_live() != 2 + SCHED_FIBERS + 1)
+		return "close left something behind";
+	return NULL;
+}
+
+static const char *check_count(const struct structure *s)
+{
+	uint64_t others = sealed.count - sealed.entries; /* limit */
+
+	return s->count == s->entries + others ? NULL : "the count of keys is wrong";
+}
+
+static void begin_early(void)
+{
+	for (unsigned l = 0; l < history.program.lists; l++)
+		for (unsigned i = 0; i < history.program.ops[l]; i++)
+			history.record[l][i].begin = history.record[l][i].early;
+}
+
+static void end(void)
+{
+	static unsigned number;
+	/* The whole table and its end are looked at now and then only: they take most of the time. */
+	bool thorough = number++ % 8 == 0;
+	struct structure s;
+	const char *why;
+
+	if (!sched_is_settled())
+		begin_early();
+	heap_region(SCHED_MAIN);
+	(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
+	why = structure_read(table(), &s, thorough);
+	if (!why)
+		why = read_keys(&s);
+	if (!why)
+		why = oracle_check(&history);
+	if (!why)
+		why = check_count(&s);
+	if (!why)
+		why = check_memory(&s);
+	if (!why && thorough)
+		why = check_close();
+	if (!why && heap_damaged())
+		why = "freed memory was written to";
+	if (why)
+		sched_fail(why);
+	else if (program_passed)
+		program_passed();
+}
+
+static uint64_t fold(uint64_t sum, uint64_t x)
+{
+	return kvs__mix64(sum ^ x) + 1;
+}
+
+static uint64_t fold_seen(uint64_t sum, const struct seen *s)
+{
+	return s->present ? fold(fold(sum, s->version), s->value) : fold(sum, 3);
+}
+
+uint64_t program_outcome(void)
+{
+	const struct history *h = &history;
+	uint64_t sum = fold_seen(fold_seen(0, &h->after[0]), &h->after[1]);
+
+	for (unsigned l = 0; l < h->program.lists; l++)
+		for (unsigned i = 0; i < h->program.ops[l]; i++) {
+			const struct record *r = &h->record[l][i];
+
+			sum = fold(fold(fold(sum, (uint64_t)r->err), r->version), r->value);
+			if (OP_KIND(r->op) == OP_SCAN)
+				sum = fold_seen(fold_seen(sum, &r->page[0]), &r->page[1]);
+		}
+	return sum;
+}
+
+bool program_run(const struct program *p, const struct sched_plan *plan)
+{
+	static const unsigned extra[] = {
+		[THIRD_GROW] = 1, [THIRD_SHRINK] = 1, [THIRD_TAKE] = 1, [THIRD_BOTH] = 2
+	};
+	struct sched_plan all = *plan;
+
+	history.program = *p;
+	all.fibers = p->lists + extra[setting.third];
+	all.fn = fiber;
+	all.begin = begin;
+	all.end = end;
+	all.twins = p->ops[0] == p->ops[1] && memcmp(p->op[0], p->op[1], p->ops[0]) == 0;
+	return sched_explore(&all);
+}
+
+/* ---- text ---- */
+
+void program_write(const struct setting *s, const struct program *p, char *to, size_t room)
+{
+	size_t used = (size_t)snprintf(to, room, "%s;%s;%s:", keys_names[s->keys],
+				       init_names[s->init], third_names[s->third]);
+
+	for (unsigned l = 0; l < p->lists; l++) {
+		if (l)
+			used += (size_t)snprintf(to + used, room - used, "|");
+		for (unsigned i = 0; i < p->ops[l] && used + 3 < room; i++) {
+			uint8_t op = p->op[l][i];
+
+			used += (size_t)snprintf(
+				to + used, room - used, "%c%s", kind_letters[OP_KIND(op)],
+				OP_KIND(op) == OP_SCAN ? "" : key_bytes[OP_KEY(op)]);
+		}
+	}
+}
+
+static bool name_in(const char *const *names, unsigned count, const char *name, unsigned *ret)
+{
+	for (*ret = 0; *ret < count; (*ret)++)
+		if (strcmp(names[*ret], name) == 0)
+			return true;
+	return false;
+}
+
+static bool read_ops(const char *at, struct program *p)
+{
+	*p = (struct program){ .lists = 1 };
+	for (; *at; at++) {
+		unsigned *n = &p->ops[p->lists - 1];
+		const char *kind;
+
+		if (*at == '|') {
+			if (p->lists++ == LISTS_MAX)
+				return false;
+			continue;
+		}
+		kind = strchr(kind_letters, *at);
+		if (!kind || *n == OPS_MAX)
+			return false;
+		if (*kind != 'x' && *++at != 'A' && *at != 'B')
+			return false;
+		p->op[p->lists - 1][(*n)++] = (uint8_t)(2 * (kind - kind_letters) + (*at == 'B'));
+	}
+	return true;
+}
+
+bool program_read(const char *text, struct setting *s, struct program *p)
+{
+	char names[3][16];
+	unsigned keys, init, third;
+	int used = 0;
+
+	if (sscanf(text, "%15[a-z];%15[a-z];%15[a-z]:%n", names[0], names[1], names[2], &used) !=
+		    3 ||
+	    !used)
+		return false;
+	if (!name_in(keys_names, 3, names[0], &keys) || !name_in(init_names, 2, names[1], &init) ||
+	    !name_in(third_names, 6, names[2], &third))
+		return false;
+	*s = (struct setting){ (enum keys)keys, (enum init)init, (enum third)third };
+	return read_ops(text + used, p);
+}

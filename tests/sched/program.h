@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * program.h - what the fibers do: short lists of operations on two keys, in a store of one shard.
+ *
+ * A program is written as NAME;NAME;NAME:OPS|OPS, such as "near;full;grow:sAgB|dAx":
+ *   keys    near   one bucket of 64, parted by growth to 128
+ *           equal  equal 64-bit hashes
+ *           wide   one bucket of 4096: lookups stop at the window in a link; few heads are linked
+ *   init    empty  neither key is there
+ *           full   both are
+ *   third   none, or what runs beside the two or three lists of operations:
+ *           grow   a fiber that doubles the table and links the head that parts the keys
+ *           shrink a fiber that halves the table: the head between the keys goes
+ *           limit  no fiber: the table is at its limit, the next insert doubles it
+ *           both   shrink, and one more fiber that doubles the table
+ *           take   a fiber that takes over partial batches, as the maintenance thread does
+ *   ops     s set  a add  r replace  c compare-and-set  d delete  g get, each with its key A or B;
+ *           x one step of a scan, going on where the fiber's last one stopped
+ *
+ * Compare-and-set expects the version that its fiber saw last; without one, the version that
+ * the key has, or would get first. Batches are taken over after every operation (but with take),
+ * so that what was retired is freed as early as is legal.
+ */
+#ifndef SCHED_PROGRAM_H
+#define SCHED_PROGRAM_H
+
+#include "explore.h"
+#include "kvs.h"
+
+#define LISTS_MAX 3u
+#define OPS_MAX 4u
+#define KEYS 2u
+
+enum keys { KEYS_NEAR, KEYS_EQUAL, KEYS_WIDE };
+enum init { INIT_EMPTY, INIT_FULL };
+enum third { THIRD_NONE, THIRD_GROW, THIRD_SHRINK, THIRD_LIMIT, THIRD_TAKE, THIRD_BOTH };
+
+/* The 13 operations: SET A, SET B, ADD A, ..., GET B, SCAN. */
+enum { OP_SET, OP_ADD, OP_REPLACE, OP_COMPARE, OP_DELETE, OP_GET, OP_SCAN };
+#define OP_COUNT 13u
+#define OP_KIND(op) ((op) / 2u)
+#define OP_KEY(op) ((op) % 2u)
+
+struct setting {
+	enum keys keys;
+	enum init init;
+	enum third third;
+};
+
+struct program {
+	unsigned lists;
+	unsigned ops[LISTS_MAX];
+	uint8_t op[LISTS_MAX][OPS_MAX];
+};
+
+/* A key as somebody saw it. */
+struct seen {
+	bool present;
+	uint64_t version;
+	uint64_t value;
+};
+
+/* What an operation did. */
+struct record {
+	uint8_t op;
+	int err;
+	uint32_t begin;
+	uint32_t early;
+	uint32_t end;
+	uint64_t expected;  /* COMPARE */
+	uint64_t wrote;     /* value written */
+	uint64_t version;   /* reported */
+	uint64_t value;     /* GET */
+	bool covered[KEYS]; /* SCAN: the page covered the key's place */
+	struct seen page[KEYS];
+};
+
+/* A schedule's history, and what the store held before and after. */
+struct history {
+	struct program program;
+	struct record record[LISTS_MAX][OPS_MAX];
+	struct seen before[KEYS];
+	struct seen after[KEYS];
+};
+
+/* program_open - Make the store of @s and seal it. program_close - and give it up. */
+void program_open(const struct setting *s);
+void program_close(void);
+
+/* program_run - Explore @p in the open store as @plan says; its functions are set here. */
+bool program_run(const struct program *p, const struct sched_plan *plan);
+
+/* program_write, program_read - The form described above. program_read returns false: not one. */
+void program_write(const struct setting *s, const struct program *p, char *to, size_t room);
+bool program_read(const char *text, struct setting *s, struct program *p);
+
+/* program_outcome - A number that is the same for schedules with the same results and end. */
+uint64_t program_outcome(void);
+
+/* Called after each schedule that passed, if not NULL. */
+extern void (*program_passed)(void);
+
+/* oracle_check - Why @h is no history of a correct store, or NULL. */
+const char *oracle_check(const struct history *h);
+
+#endif

@@ -1,0 +1,524 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_parked.c - a thread that is stopped anywhere stops no other.
+ *
+ * One thread, the victim, is parked at each yield point of an operation in turn: the first time
+ * it comes to its n-th point, for every n until the operation ends before. While it is parked all
+ * other threads' operations go on, on the same key and on others, and answer as if it were not
+ * there. Then it goes on, and the store is whole. Only for builds configured with --enable-yield.
+ */
+#include "configs.h"
+
+#include <semaphore.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "stress.h"
+#include "yield.h"
+
+#ifndef KVS_YIELD_RAND
+#error "this program needs yield points: configure with --enable-yield"
+#endif
+
+#define VICTIM_KEY 7u
+#define FILL 64u /* keys with which the smallest table is full */
+#define FILL_FIRST 100u
+#define OTHERS 2u
+#define PLACES 256u
+
+/* ---- Parking ---------------------------------------------------------------------------- */
+
+struct place {
+	const char *file;
+	int line;
+};
+
+static struct parking {
+	uint64_t stop_at; /* the victim's n-th point */
+	uint64_t passed;
+	bool finished; /* the operation ended before; handed over with here */
+	sem_t here;    /* parked, or finished */
+	sem_t go;
+	struct place places[PLACES]; /* where it was parked */
+	size_t count;
+} parking;
+
+static __thread bool is_victim;
+
+static void note_place(const char *file, int line)
+{
+	for (size_t i = 0; i < parking.count; i++)
+		if (parking.places[i].line == line && strcmp(parking.places[i].file, file) == 0)
+			return;
+	check(parking.count < PLACES);
+	parking.places[parking.count++] = (struct place){ file, line };
+}
+
+static void on_yield(const char *file, int line)
+{
+	if (!is_victim || parking.passed++ != parking.stop_at)
+		return;
+	note_place(file, line);
+	sem_post(&parking.here);
+	while (sem_wait(&parking.go) != 0)
+		;
+}
+
+/* ---- What is parked --------------------------------------------------------------------- */
+
+struct scene {
+	struct kvs *kv;
+	uint64_t version; /* of the victim's key before, if it was there */
+	_Atomic uint64_t others_done;
+};
+
+struct act {
+	const char *name;
+	bool present; /* the victim's key is there before */
+	bool full;    /* the table is full: one more key makes it grow */
+	bool grown;   /* the table has grown and is nearly empty again */
+	void (*fn)(struct scene *s, struct kvs_slice key);
+	uint64_t points_floor;
+};
+
+static const char new_value[] = "victim";
+#define NEW_VALUE kvs_str(new_value)
+
+static void act_set(struct scene *s, struct kvs_slice key)
+{
+	check_ok(kvs_set(s->kv, key, NEW_VALUE, NULL));
+}
+
+static void act_set_large(struct scene *s, struct kvs_slice key)
+{
+	static const char large[5000];
+
+	check_ok(kvs_set(s->kv, key, kvs_bytes(large, sizeof(large)), NULL));
+}
+
+static void act_add(struct scene *s, struct kvs_slice key)
+{
+	int err = kvs_add(s->kv, key, NEW_VALUE, NULL);
+
+	check(err == KVS_OK || err == KVS_ERR_DUPLICATE);
+}
+
+static void act_compare_and_set(struct scene *s, struct kvs_slice key)
+{
+	int err = kvs_compare_and_set(s->kv, key, NEW_VALUE, s->version, NULL);
+
+	check(err == KVS_OK || err == KVS_ERR_NOT_FOUND || err == KVS_ERR_VERSION_MISMATCH);
+}
+
+static void act_get_and_set(struct scene *s, struct kvs_slice key)
+{
+	struct kvs_value old;
+
+	check_ok(kvs_get_and_set(s->kv, key, NEW_VALUE, &old, NULL));
+	kvs_value_free(s->kv, &old);
+}
+
+static void act_delete(struct scene *s, struct kvs_slice key)
+{
+	int err = kvs_delete(s->kv, key, NULL);
+
+	check(err == KVS_OK || err == KVS_ERR_NOT_FOUND);
+}
+
+static void act_get_and_delete(struct scene *s, struct kvs_slice key)
+{
+	struct kvs_value old = { NULL, 0, 0, 0 };
+	int err = kvs_get_and_delete(s->kv, key, &old);
+
+	check(err == KVS_OK || err == KVS_ERR_NOT_FOUND);
+	kvs_value_free(s->kv, &old);
+}
+
+static void act_get(struct scene *s, struct kvs_slice key)
+{
+	char buf[64];
+	int err = kvs_get(s->kv, key, buf, sizeof(buf), NULL);
+
+	check(err == KVS_OK || err == KVS_ERR_NOT_FOUND || err == KVS_ERR_BUFFER_TOO_SMALL);
+}
+
+static void act_scan(struct scene *s, struct kvs_slice key)
+{
+	struct kvs_item items[16];
+	uint64_t cursor = 0;
+	size_t count;
+
+	(void)key;
+	kvs_read_begin(s->kv);
+	check_ok(kvs_scan(s->kv, &cursor, items, ARRAY_LEN(items), &count));
+	kvs_read_end(s->kv);
+}
+
+static void act_link(struct scene *s, struct kvs_slice key)
+{
+	(void)key;
+	(void)kvs__maintain_link(load_seq_cst(&s->kv->root), 8);
+}
+
+/* Shrink's steps as the store's thread makes them; admin is the test's. */
+static void act_shrink(struct scene *s, struct kvs_slice key)
+{
+	struct tide tide = { .kv = s->kv };
+
+	(void)key;
+	check(tide_halve(&tide, NULL));
+}
+
+static const struct act acts[] = {
+	{ "set, insert", false, false, false, act_set, 8 },
+	{ "set, replace", true, false, false, act_set, 8 },
+	{ "set, insert of a large value", false, false, false, act_set_large, 8 },
+	{ "add", false, false, false, act_add, 8 },
+	{ "compare_and_set", true, false, false, act_compare_and_set, 8 },
+	{ "get_and_set", true, false, false, act_get_and_set, 8 },
+	{ "delete", true, false, false, act_delete, 8 },
+	{ "get_and_delete", true, false, false, act_get_and_delete, 8 },
+	{ "get", true, false, false, act_get, 4 },
+	{ "scan", true, false, false, act_scan, 4 },
+	{ "set, growth", false, true, false, act_set, 14 },
+	{ "set, linking of two heads", false, false, true, act_set, 20 },
+	{ "linking of heads after growth", true, false, true, act_link, 20 },
+	{ "shrink", true, false, true, act_shrink, 200 },
+};
+
+/* ---- The others ------------------------------------------------------------------------- */
+
+/* On the victim's key: whatever the answer, there is one. */
+static void meddle(struct scene *s, struct rng *r, struct kvs_slice key)
+{
+	struct kvs_value v = { NULL, 0, 0, 0 };
+
+	switch (rng_below(r, 6)) {
+	case 0:
+		check_ok(kvs_set(s->kv, key, kvs_str("other"), NULL));
+		break;
+	case 1:
+		act_delete(s, key);
+		break;
+	case 2:
+		act_add(s, key);
+		break;
+	case 3:
+		act_get(s, key);
+		break;
+	case 4:
+		act_get_and_delete(s, key);
+		break;
+	default:
+		if (kvs_get(s->kv, key, NULL, 0, &v) == KVS_ERR_BUFFER_TOO_SMALL)
+			(void)kvs_compare_and_set(s->kv, key, kvs_str("cas"), v.version, NULL);
+		break;
+	}
+}
+
+static void other(size_t index, void *arg)
+{
+	struct scene *s = arg;
+	uint64_t mine = 10000 * (index + 1), rounds = 40;
+	char a[KEY_ROOM], b[KEY_ROOM];
+	struct rng r;
+
+	rng_init(&r, index + parking.stop_at * 4);
+	for (uint64_t i = 0; i < rounds; i++) {
+		struct kvs_slice own = make_key(a, mine + i);
+
+		set_pattern(s->kv, mine + i, 20, i);
+		check_pattern(s->kv, mine + i, 20, i);
+		meddle(s, &r, make_key(b, VICTIM_KEY));
+		check_ok(kvs_replace(s->kv, own, own, NULL));
+		act_scan(s, own);
+	}
+	for (uint64_t i = 0; i < rounds; i++)
+		check_ok(kvs_delete(s->kv, make_key(a, mine + i), NULL));
+	atomic_fetch_add(&s->others_done, 7 * rounds);
+}
+
+/* With nobody else about, the victim's key does what it is told, parked victim or not. */
+static void command(struct scene *s)
+{
+	char room[KEY_ROOM], buf[8];
+	struct kvs_slice key = make_key(room, VICTIM_KEY);
+	struct kvs_value v;
+
+	check_ok(kvs_set(s->kv, key, kvs_str("one"), NULL));
+	check_ok(kvs_get(s->kv, key, buf, sizeof(buf), &v));
+	check(v.len == 3 && memcmp(buf, "one", 3) == 0);
+	check_ok(kvs_replace(s->kv, key, kvs_str("two"), NULL));
+	check_ok(kvs_get(s->kv, key, buf, sizeof(buf), &v));
+	check(v.len == 3 && memcmp(buf, "two", 3) == 0);
+	check_ok(kvs_delete(s->kv, key, NULL));
+	check(!key_present(s->kv, VICTIM_KEY));
+	check_ok(kvs_add(s->kv, key, kvs_str("six"), NULL));
+	check(key_present(s->kv, VICTIM_KEY));
+	atomic_fetch_add(&s->others_done, 8);
+}
+
+/* ---- One point -------------------------------------------------------------------------- */
+
+struct victim {
+	struct scene *scene;
+	const struct act *act;
+};
+
+static void *run_victim(void *arg)
+{
+	struct victim *v = arg;
+	char room[KEY_ROOM];
+
+	check_ok(kvs_thread_attach(v->scene->kv)); /* a first call takes a lock, and may */
+	is_victim = true;
+	v->act->fn(v->scene, make_key(room, VICTIM_KEY));
+	is_victim = false;
+	if (parking.passed <= parking.stop_at) {
+		parking.finished = true;
+		sem_post(&parking.here);
+	}
+	return NULL;
+}
+
+static void fill(struct kvs *kv, uint64_t keys, bool in)
+{
+	char room[KEY_ROOM];
+
+	for (uint64_t i = 0; i < keys; i++) {
+		if (in)
+			set_pattern(kv, FILL_FIRST + i, 10, i);
+		else
+			check_ok(kvs_delete(kv, make_key(room, FILL_FIRST + i), NULL));
+	}
+}
+
+static void set_scene(struct scene *s, const struct act *act)
+{
+	struct tide tide = { .kv = s->kv };
+	char room[KEY_ROOM];
+
+	act_delete(s, make_key(room, VICTIM_KEY));
+	while (tide_halve(&tide, NULL))
+		;
+	if (act->grown) {
+		fill(s->kv, FILL + 1, true);
+		if (act->fn == act_shrink)
+			while (kvs__maintain_link(load_seq_cst(&s->kv->root), 8))
+				;
+		fill(s->kv, FILL + 1, false);
+	}
+	fill(s->kv, act->full ? FILL : FILL / 4, true);
+	if (act->present)
+		check_ok(kvs_set(s->kv, make_key(room, VICTIM_KEY), kvs_str("old"), &s->version));
+}
+
+static int count_item(const struct kvs_item *item, void *arg)
+{
+	uint64_t *seen = arg, k = key_number(item->key);
+
+	check(k == VICTIM_KEY || (k >= FILL_FIRST && k < FILL_FIRST + FILL));
+	check(seen[k == VICTIM_KEY ? 0 : k - FILL_FIRST + 1]++ == 0);
+	return 0;
+}
+
+/* Every key once, all of them counted; then all away. */
+static void check_whole(struct scene *s, const struct act *act)
+{
+	uint64_t seen[FILL + 1] = { 0 }, keys = act->full ? FILL : FILL / 4;
+
+	check_ok(kvs_foreach(s->kv, count_item, seen));
+	check_u64(seen[0], key_present(s->kv, VICTIM_KEY));
+	for (uint64_t i = 0; i < keys; i++) {
+		check_u64(seen[i + 1], 1);
+		check_pattern(s->kv, FILL_FIRST + i, 10, i);
+	}
+	check_u64(store_len(s->kv), keys + seen[0]);
+	fill(s->kv, keys, false);
+}
+
+/* Park at the @n-th point. false: the act has fewer. */
+static bool park_at(struct scene *s, const struct act *act, uint64_t n)
+{
+	struct victim victim = { s, act };
+	bool finished;
+	pthread_t thread;
+
+	set_scene(s, act);
+	parking.stop_at = n;
+	parking.passed = 0;
+	parking.finished = false;
+	check(pthread_create(&thread, NULL, run_victim, &victim) == 0);
+	sem_wait(&parking.here);
+	finished = parking.finished;
+	if (!finished) {
+		run_threads(OTHERS, other, s);
+		command(s);
+		sem_post(&parking.go);
+	}
+	check(pthread_join(thread, NULL) == 0);
+	check_whole(s, act);
+	return !finished;
+}
+
+static void print_places(void)
+{
+	char line[100] = "";
+
+	for (size_t i = 0; i < parking.count; i++) {
+		const char *slash = strrchr(parking.places[i].file, '/');
+		const char *file = slash ? slash + 1 : parking.places[i].file;
+		size_t used = strlen(line);
+
+		if (used > 80) {
+			util_note("  %s", line);
+			used = 0;
+		}
+		snprintf(line + used, sizeof(line) - used, " %s:%d", file, parking.places[i].line);
+	}
+	util_note("  %s", line);
+}
+
+static uint64_t play(struct scene *s, const struct act *act)
+{
+	uint64_t n = 0, before = atomic_load(&s->others_done);
+
+	parking.count = 0;
+	while (park_at(s, act, n))
+		n++;
+	util_note("%s: parked at %llu points in %zu places; meanwhile %llu operations of others",
+		  act->name, (unsigned long long)n, parking.count,
+		  (unsigned long long)(atomic_load(&s->others_done) - before));
+	print_places();
+	check(n >= act->points_floor);
+	return n;
+}
+
+static void test_nobody_waits_for_a_parked_thread(void **state)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	static struct counting mem;
+	struct scene s = { .version = 0 };
+	struct tide tide = { .kv = NULL };
+	uint64_t points = 0;
+
+	(void)state;
+	counting_init(&mem, true);
+	sem_init(&parking.here, 0, 0);
+	sem_init(&parking.go, 0, 0);
+	opts.shards = 1;
+	opts.allocator = &mem.hooks;
+	check_ok(kvs_open(&opts, &s.kv));
+	tide.kv = s.kv;
+	tide_begin(&tide);
+	atomic_store(&kvs__yield_hook, on_yield);
+	for (size_t i = 0; i < ARRAY_LEN(acts); i++) {
+		util_context(acts[i].name);
+		points += play(&s, &acts[i]);
+	}
+	util_context(NULL);
+	atomic_store(&kvs__yield_hook, NULL);
+	tide_end(&tide);
+	util_note("%llu points in all, each once", (unsigned long long)points);
+	close_store(s.kv);
+	check_u64(atomic_load(&mem.live_blocks), 0);
+}
+
+/* ---- Close ------------------------------------------------------------------------------ */
+
+struct closing {
+	struct scene scene;
+	_Atomic bool done;
+};
+
+static void *close_it(void *arg)
+{
+	struct closing *c = arg;
+
+	check_ok(kvs_close(c->scene.kv));
+	atomic_store(&c->done, true);
+	return NULL;
+}
+
+/* Let close come as far as it can. How far that is decides nothing here but what may be found. */
+static void give_time(const struct closing *c)
+{
+	const struct timespec a_while = { 0, 1000000 };
+
+	for (unsigned i = 0; i < 60 && !atomic_load(&c->done); i++)
+		nanosleep(&a_while, NULL);
+}
+
+static void replace_until_closed(struct scene *s, struct kvs_slice key)
+{
+	int err = kvs_set(s->kv, key, NEW_VALUE, NULL);
+
+	check(err == KVS_OK || err == KVS_ERR_STORE_CLOSED);
+}
+
+/*
+ * Close while a write is parked at its @n-th point. Returns whether close ended before the write.
+ */
+static bool close_beside(uint64_t n, bool *ret_finished)
+{
+	static const struct act act = { .name = "set beside close", .fn = replace_until_closed };
+	static struct counting mem;
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct closing c = { .done = false };
+	struct victim victim = { &c.scene, &act };
+	pthread_t thread, closer;
+	bool ended;
+
+	counting_init(&mem, true);
+	opts.allocator = &mem.hooks;
+	opts.hash_key = (const unsigned char *)"the same for all"; /* and so are the points */
+	check_ok(kvs_open(&opts, &c.scene.kv));
+	set_pattern(c.scene.kv, VICTIM_KEY, 10, 0);
+	parking.stop_at = n;
+	parking.passed = 0;
+	parking.finished = false;
+	atomic_store(&kvs__yield_hook, on_yield);
+	check(pthread_create(&thread, NULL, run_victim, &victim) == 0);
+	sem_wait(&parking.here);
+	*ret_finished = parking.finished;
+	check(pthread_create(&closer, NULL, close_it, &c) == 0);
+	give_time(&c);
+	ended = atomic_load(&c.done);
+	if (!*ret_finished)
+		sem_post(&parking.go);
+	check(pthread_join(thread, NULL) == 0);
+	check(pthread_join(closer, NULL) == 0);
+	atomic_store(&kvs__yield_hook, NULL);
+	check_ok(kvs_free(c.scene.kv));
+	check_u64(atomic_load(&mem.live_blocks), 0);
+	return ended;
+}
+
+/* Whatever a write still does when close has let it go, nothing is lost or touched too late. */
+static void test_close_beside_a_parked_write(void **state)
+{
+	uint64_t n = 0, before = 0;
+	bool finished = false;
+
+	(void)state;
+	sem_init(&parking.here, 0, 0);
+	sem_init(&parking.go, 0, 0);
+	parking.count = 0;
+	for (; !finished; n++)
+		before += close_beside(n, &finished) && !finished;
+	util_note("a write parked at %llu points beside close, which ended first %llu times",
+		  (unsigned long long)n - 1, (unsigned long long)before);
+	print_places();
+	check(n >= 10);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_nobody_waits_for_a_parked_thread),
+		cmocka_unit_test(test_close_beside_a_parked_write),
+	};
+
+	return util_main("parked", tests, ARRAY_LEN(tests));
+}

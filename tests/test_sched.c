@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_sched.c - the explorer: the real sources under every schedule within a bound.
+ *
+ * All of src/ but rcu.c (its model: sched/sched_rcu.c) is compiled with hooks at its atomic
+ * operations, into one program without threads:
+ *
+ *   cc -std=gnu11 -O2 -g -DKVS_SCHED -DKVS_PLAIN_ALLOC -DKVS_DEBUG -DPACKAGE_VERSION='"0"' \
+ *      -include tests/sched/hooks.h \
+ *      -Iinclude -Isrc -Itests/sched -o test_sched tests/test_sched.c tests/sched/[a-z]*.c \
+ *      $(ls src/[a-z]*.c | grep -v /rcu.c)
+ *
+ * and with -O1 -fsanitize=address,undefined to have plain accesses to freed memory caught too.
+ *
+ *   test_sched                      all groups at the scale of KVS_TEST_SCALE (ci or long)
+ *   test_sched GROUP...             these
+ *   test_sched --every N GROUP...   one program in N of these, to see what all would cost
+ *   test_sched --program TEXT       one program (sched/program.h), searched; with --bound N, --full
+ *   test_sched --program TEXT --replay TEXT   one schedule of it, traced
+ *
+ * KVS_TEST_SEED seeds the random groups. KVS_SCHED_FIRST=1 ends the program at the first failure.
+ * What is searched, and what an equivalent schedule is: sched/explore.h.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "program.h"
+#include "sched_rcu.h"
+
+#define BIT(x) (1u << (x))
+#define ALL_KEYS (BIT(KEYS_NEAR) | BIT(KEYS_EQUAL))
+#define BOTH (BIT(INIT_EMPTY) | BIT(INIT_FULL))
+#define FAILURES_MAX 5u
+
+/*
+ * A sanitizer makes it three times as slow: there CI leaves out what takes longest. What none-2x1
+ * runs is a part of what none-2x2 does.
+ */
+enum scale { CI, CI_PLAIN, SANITIZED, LONG };
+#if defined(__SANITIZE_ADDRESS__)
+#define IS_SANITIZED true
+#else
+#define IS_SANITIZED false
+#endif
+
+/* What a run must have met at least, lest it prove nothing. */
+struct floor {
+	uint64_t programs, schedules, lost, helped, deferred, resized, blocked;
+};
+
+struct group {
+	const char *name;
+	enum scale scale; /* from which on it is run */
+	unsigned keys;    /* bits */
+	unsigned inits;   /* bits */
+	enum third third;
+	unsigned ops[2]; /* of the two lists */
+	unsigned bound;
+	bool full; /* without the reduction */
+	enum sched_mode mode;
+	uint64_t schedules; /* RANDOM, PCT: a program; COMPARE: every so many programs */
+	struct floor floor;
+};
+
+static const char *current_group = "?";
+static char current_program[128] = "?";
+static struct setting current_setting;
+static uint64_t failures;
+static uint64_t programs;
+static uint64_t seed = 1;
+static bool stop_at_first;
+static uint64_t every = 1; /* programs: of so many one */
+
+/* ---- failures ---- */
+
+static void tell_failure(void)
+{
+	printf("# %s: %s\n#   test_sched --program '%s' --replay '%s'\n#   schedule %" PRIu64
+	       " of the program, program %" PRIu64 " of the group\n",
+	       current_group, sched_failure.message, current_program, sched_failure.replay,
+	       sched_failure.runs, programs);
+	if (sched_mutant_hits)
+		printf("# mutant hits %" PRIu64 "\n", sched_mutant_hits);
+	fflush(stdout);
+}
+
+static void crashed(void)
+{
+	tell_failure();
+	printf("not ok - %s\nBail out! a schedule crashed\n", current_group);
+	fflush(stdout);
+}
+
+static void run_program(const struct program *p, const struct sched_plan *plan)
+{
+	program_write(&current_setting, p, current_program, sizeof(current_program));
+	programs++;
+	if (program_run(p, plan))
+		return;
+	failures++;
+	tell_failure();
+	if (stop_at_first)
+		exit(1);
+}
+
+/* ---- all programs of a group ---- */
+
+static unsigned lists_of(unsigned ops)
+{
+	unsigned n = 1;
+
+	while (ops--)
+		n *= OP_COUNT;
+	return n;
+}
+
+static void list_make(struct program *p, unsigned list, unsigned ops, unsigned number)
+{
+	p->ops[list] = ops;
+	for (unsigned i = ops; i-- > 0; number /= OP_COUNT)
+		p->op[list][i] = (uint8_t)(number % OP_COUNT);
+}
+
+typedef void (*program_fn)(const struct group *g, const struct program *p);
+
+/* The two lists are interchangeable: if they are as long as each other, each pair is taken once. */
+static void each_program(const struct group *g, program_fn fn)
+{
+	unsigned n0 = lists_of(g->ops[0]);
+	unsigned n1 = lists_of(g->ops[1]);
+
+	for (unsigned i = 0; i < n0 && failures < FAILURES_MAX; i++)
+		for (unsigned j = g->ops[0] == g->ops[1] ? i : 0; j < n1; j++) {
+			struct program p = { .lists = 2 };
+
+			list_make(&p, 0, g->ops[0], i);
+			list_make(&p, 1, g->ops[1], j);
+			fn(g, &p);
+			if (failures >= FAILURES_MAX)
+				return;
+		}
+}
+
+static void each_setting(const struct group *g, program_fn fn)
+{
+	for (unsigned k = KEYS_NEAR; k <= KEYS_WIDE; k++)
+		for (unsigned i = INIT_EMPTY; i <= INIT_FULL; i++) {
+			if (!(g->keys & BIT(k)) || !(g->inits & BIT(i)))
+				continue;
+			current_setting = (struct setting){ (enum keys)k, (enum init)i, g->third };
+			program_open(&current_setting);
+			each_program(g, fn);
+			program_close();
+		}
+}
+
+static void search(const struct group *g, const struct program *p)
+{
+	static uint64_t number;
+
+	if (number++ % every)
+		return;
+	run_program(p, &(struct sched_plan){
+			       .mode = SCHED_SEARCH, .bound = g->bound, .full = g->full });
+}
+
+/* ---- is the reduction right? the same outcomes with it and without ---- */
+
+#define OUTCOMES 65536u
+static uint64_t outcomes[2][OUTCOMES]; /* hashed sets; 0: free */
+static unsigned outcome_count[2];
+static unsigned outcome_set;
+static uint64_t compared;
+
+static void outcome_add(void)
+{
+	uint64_t x = program_outcome() | 1;
+	uint64_t *set = outcomes[outcome_set];
+	size_t at = (size_t)(x >> 20) % OUTCOMES;
+
+	while (set[at] && set[at] != x)
+		at = (at + 1) % OUTCOMES;
+	outcome_count[outcome_set] += !set[at];
+	set[at] = x;
+}
+
+static bool outcome_is_in(unsigned set, uint64_t x)
+{
+	size_t at = (size_t)(x >> 20) % OUTCOMES;
+
+	while (outcomes[set][at] && outcomes[set][at] != x)
+		at = (at + 1) % OUTCOMES;
+	return outcomes[set][at] == x;
+}
+
+static bool outcomes_differ(void)
+{
+	for (size_t i = 0; i < OUTCOMES; i++)
+		if (outcomes[1][i] && !outcome_is_in(0, outcomes[1][i]))
+			return true;
+	return outcome_count[0] != outcome_count[1];
+}
+
+static void compare(const struct group *g, const struct program *p)
+{
+	struct sched_plan plan = { .mode = SCHED_SEARCH, .bound = g->bound };
+	static uint64_t number;
+
+	if (number++ % g->schedules != seed % g->schedules)
+		return;
+	memset(outcomes, 0, sizeof(outcomes));
+	memset(outcome_count, 0, sizeof(outcome_count));
+	program_passed = outcome_add;
+	for (outcome_set = 0; outcome_set < 2; outcome_set++) {
+		plan.full = outcome_set == 1;
+		run_program(p, &plan);
+	}
+	program_passed = NULL;
+	compared += outcome_count[1];
+	if (!outcomes_differ())
+		return;
+	failures++;
+	printf("# %s: %s has %u outcomes, with the reduction %u\n", current_group, current_program,
+	       outcome_count[1], outcome_count[0]);
+}
+
+/* ---- random schedules of random programs of three lists ---- */
+
+static uint64_t random_state;
+
+static unsigned random_below(unsigned n)
+{
+	random_state = random_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (unsigned)((random_state >> 33) % n);
+}
+
+static void random_programs(const struct group *g)
+{
+	unsigned number = (unsigned)(g->floor.programs / 36);
+
+	for (unsigned n = 0; n < 36 && failures < FAILURES_MAX; n++) {
+		enum third third = (enum third)(n / 6);
+		bool resizes = third != THIRD_NONE && third != THIRD_TAKE;
+
+		/* A wide table is too large to be resized here. */
+		current_setting = (struct setting){ (enum keys)(n % (resizes ? 2 : 3)),
+						    (enum init)(n / 3 % 2), third };
+		program_open(&current_setting);
+		for (unsigned i = 0; i < number && failures < FAILURES_MAX; i++) {
+			struct sched_plan plan = { .mode = g->mode,
+						   .depth = 2 + i % 4,
+						   .seed = seed + i * 1000003u,
+						   .schedules = g->schedules };
+			struct program p = { .lists = third == THIRD_BOTH ? 2 : 3 };
+
+			for (unsigned l = 0; l < p.lists; l++) {
+				p.ops[l] = 2 + random_below(OPS_MAX - 1);
+				for (unsigned o = 0; o < p.ops[l]; o++)
+					p.op[l][o] = (uint8_t)random_below(OP_COUNT);
+			}
+			run_program(&p, &plan);
+		}
+		program_close();
+	}
+}
+
+/* ---- groups ---- */
+
+#define COMPARE ((enum sched_mode)1000) /* a mode of groups only */
+/* clang-format off */
+static const struct group groups[] = {
+	{ "none-2x2", CI_PLAIN, ALL_KEYS, BOTH, THIRD_NONE, { 2, 2 }, 2, false, SCHED_SEARCH, 0,
+	  { 57460, 1000000, 100000, 10000, 10000, 0, 0 } },
+	{ "none-2x1", SANITIZED, ALL_KEYS, BOTH, THIRD_NONE, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 8788, 100000, 10000, 1000, 1000, 0, 0 } },
+	{ "wide-2x1", CI, BIT(KEYS_WIDE), BOTH, THIRD_NONE, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 4394, 10000, 1000, 100, 100, 0, 0 } },
+	{ "grow-1x1", CI, ALL_KEYS, BOTH, THIRD_GROW, { 1, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 364, 10000, 1000, 10, 10, 1000, 0 } },
+	{ "shrink-1x1", CI, ALL_KEYS, BOTH, THIRD_SHRINK, { 1, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 364, 10000, 1000, 10, 10, 1000, 1000 } },
+	{ "grow-2x1-1", CI, ALL_KEYS, BOTH, THIRD_GROW, { 2, 1 }, 1, false, SCHED_SEARCH, 0,
+	  { 8788, 100000, 1000, 100, 100, 10000, 0 } },
+	{ "shrink-2x1-1", CI_PLAIN, ALL_KEYS, BOTH, THIRD_SHRINK, { 2, 1 }, 1, false, SCHED_SEARCH, 0,
+	  { 8788, 100000, 1000, 100, 100, 10000, 10000 } },
+	{ "grow-2x2-1", LONG, ALL_KEYS, BOTH, THIRD_GROW, { 2, 2 }, 1, false, SCHED_SEARCH, 0,
+	  { 57460, 100000, 1000, 100, 100, 10000, 0 } },
+	{ "shrink-2x2-1", LONG, ALL_KEYS, BOTH, THIRD_SHRINK, { 2, 2 }, 1, false, SCHED_SEARCH, 0,
+	  { 57460, 100000, 1000, 100, 100, 10000, 10000 } },
+	{ "grow-2x1", LONG, ALL_KEYS, BOTH, THIRD_GROW, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 8788, 100000, 10000, 100, 100, 10000, 0 } },
+	{ "shrink-2x1", LONG, ALL_KEYS, BOTH, THIRD_SHRINK, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 8788, 100000, 10000, 100, 100, 10000, 10000 } },
+	{ "limit-2x1", CI, ALL_KEYS, BOTH, THIRD_LIMIT, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 8788, 100000, 10000, 100, 100, 1000, 0 } },
+	{ "both-1x1-1", CI_PLAIN, ALL_KEYS, BOTH, THIRD_BOTH, { 1, 1 }, 1, false, SCHED_SEARCH, 0,
+	  { 364, 10000, 100, 0, 0, 1000, 1000 } },
+	{ "both-1x1", LONG, ALL_KEYS, BOTH, THIRD_BOTH, { 1, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 364, 10000, 1000, 0, 0, 1000, 1000 } },
+	{ "take-2x1", LONG, ALL_KEYS, BOTH, THIRD_TAKE, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 8788, 100000, 10000, 100, 100, 0, 0 } },
+	{ "take-1x1", CI, ALL_KEYS, BOTH, THIRD_TAKE, { 1, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 364, 10000, 100, 10, 10, 0, 0 } },
+	{ "random", CI, 0, 0, THIRD_NONE, { 0, 0 }, 0, false, SCHED_RANDOM, 100, { .programs = 720 } },
+	{ "pct", CI, 0, 0, THIRD_NONE, { 0, 0 }, 0, false, SCHED_PCT, 100, { .programs = 720 } },
+	{ "reduction", CI, ALL_KEYS, BOTH, THIRD_NONE, { 2, 2 }, 2, false, COMPARE, 2000,
+	  { .programs = 40, .schedules = 10000 } },
+	{ "reduction-grow", CI, ALL_KEYS, BOTH, THIRD_GROW, { 1, 1 }, 2, false, COMPARE, 20,
+	  { .programs = 20, .schedules = 10000 } },
+	{ "reduction-shrink", CI, ALL_KEYS, BOTH, THIRD_SHRINK, { 1, 1 }, 2, false, COMPARE, 60,
+	  { .programs = 8, .schedules = 10000 } },
+	{ "grow-2x2", LONG, ALL_KEYS, BOTH, THIRD_GROW, { 2, 2 }, 2, false, SCHED_SEARCH, 0, { 0 } },
+	{ "shrink-2x2", LONG, ALL_KEYS, BOTH, THIRD_SHRINK, { 2, 2 }, 2, false, SCHED_SEARCH, 0, { 0 } },
+};
+/* clang-format on */
+#define GROUPS (sizeof(groups) / sizeof(*groups))
+
+static bool is_low(const struct group *g, uint64_t seen, uint64_t floor, const char *what)
+{
+	if (seen >= floor)
+		return false;
+	printf("# %s proves too little: %" PRIu64 " %s, wanted %" PRIu64 "\n", g->name, seen, what,
+	       floor);
+	return true;
+}
+
+static bool floor_is_met(const struct group *g)
+{
+	const struct sched_counts *c = &sched_counts;
+	const struct sched_rcu_counts *r = &sched_rcu_counts;
+	const struct floor *f = &g->floor;
+	unsigned low = 0;
+
+	low += is_low(g, programs, f->programs, "programs");
+	low += is_low(g, c->schedules, f->schedules, "schedules");
+	low += is_low(g, c->lost, f->lost, "lost compare-and-swaps");
+	low += is_low(g, c->helped, f->helped, "unlinkings of others' nodes");
+	low += is_low(g, r->deferred, f->deferred, "deferred frees");
+	low += is_low(g, c->resized, f->resized, "resizes inside an operation");
+	low += is_low(g, r->blocked, f->blocked, "blocked grace periods");
+	return low == 0;
+}
+
+static double seconds(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void print_counts(const struct group *g, double took)
+{
+	const struct sched_counts *c = &sched_counts;
+	const struct sched_rcu_counts *r = &sched_rcu_counts;
+
+	printf("# %s: programs %" PRIu64 " schedules %" PRIu64 " (redundant %" PRIu64
+	       ") steps %" PRIu64 " (all %" PRIu64 ") in %.1f s of CPU\n",
+	       g->name, programs, c->schedules, c->redundant, c->steps, c->all_steps, took);
+	printf("# %s: preemptions %" PRIu64 " lost CAS %" PRIu64 " unlinked %" PRIu64
+	       " (by helpers %" PRIu64 ") resized inside an operation %" PRIu64
+	       " frees deferred %" PRIu64 " of %" PRIu64 " grace periods blocked %" PRIu64
+	       " of %" PRIu64 " outcomes compared %" PRIu64 "\n",
+	       g->name, c->preempted, c->lost, c->unlinked, c->helped, c->resized, r->deferred,
+	       r->calls, r->blocked, r->waits, compared);
+}
+
+static bool run_group(const struct group *g)
+{
+	double start = seconds();
+	bool good;
+
+	sched_counts = (struct sched_counts){ 0 };
+	sched_rcu_counts = (struct sched_rcu_counts){ 0 };
+	current_group = g->name;
+	programs = 0;
+	failures = 0;
+	compared = 0;
+	if (g->mode == SCHED_SEARCH)
+		each_setting(g, search);
+	else if (g->mode == COMPARE)
+		each_setting(g, compare);
+	else
+		random_programs(g);
+	print_counts(g, seconds() - start);
+	good = failures == 0 && floor_is_met(g);
+	printf("%s - %s\n", good ? "ok" : "not ok", g->name);
+	fflush(stdout);
+	return good;
+}
+
+/* ---- the command line ---- */
+
+static int run_one(const char *text, struct sched_plan *plan)
+{
+	struct program p;
+	bool good;
+
+	if (!program_read(text, &current_setting, &p)) {
+		printf("Bail out! not a program: %s\n", text);
+		return 2;
+	}
+	current_group = "--program";
+	program_open(&current_setting);
+	run_program(&p, plan);
+	good = failures == 0;
+	program_close();
+	printf("# schedules %" PRIu64 " (redundant %" PRIu64 ") passes %" PRIu64 " steps %" PRIu64
+	       "\n",
+	       sched_counts.schedules, sched_counts.redundant, sched_counts.passes,
+	       sched_counts.steps);
+	printf("1..1\n%s - %s\n", good ? "ok" : "not ok", text);
+	return !good;
+}
+
+static bool is_wanted(const struct group *g, enum scale scale, int count, char **names)
+{
+	for (int i = 0; i < count; i++)
+		if (strcmp(names[i], g->name) == 0)
+			return true;
+	if (count)
+		return false;
+	if (g->scale == CI_PLAIN || g->scale == SANITIZED)
+		return scale == LONG ? g->scale == CI_PLAIN
+				     : (g->scale == SANITIZED) == IS_SANITIZED;
+	return g->scale <= scale;
+}
+
+static int run_groups(int count, char **names)
+{
+	const char *text = getenv("KVS_TEST_SCALE");
+	enum scale scale = text && strcmp(text, "long") == 0 ? LONG : CI;
+	unsigned wanted = 0;
+	bool good = true;
+
+	for (size_t i = 0; i < GROUPS; i++)
+		wanted += is_wanted(&groups[i], scale, count, names);
+	printf("1..%u\n# seed %" PRIu64 "\n", wanted, seed);
+	for (size_t i = 0; i < GROUPS; i++)
+		if (is_wanted(&groups[i], scale, count, names))
+			good &= run_group(&groups[i]);
+	return !good;
+}
+
+int main(int argc, char **argv)
+{
+	struct sched_plan plan = { .mode = SCHED_SEARCH, .bound = 2 };
+	const char *program = NULL;
+	int i;
+
+	if (getenv("KVS_TEST_SEED"))
+		seed = strtoull(getenv("KVS_TEST_SEED"), NULL, 0);
+	stop_at_first = getenv("KVS_SCHED_FIRST") != NULL;
+	random_state = seed;
+	sched_on_crash(crashed);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (i = 1; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
+		if (strcmp(argv[i], "--full") == 0) {
+			plan.full = true;
+		} else if (i + 1 == argc) {
+			break;
+		} else if (strcmp(argv[i], "--every") == 0) {
+			every = strtoull(argv[++i], NULL, 0);
+		} else if (strcmp(argv[i], "--program") == 0) {
+			program = argv[++i];
+		} else if (strcmp(argv[i], "--bound") == 0) {
+			plan.bound = (unsigned)atoi(argv[++i]);
+		} else if (strcmp(argv[i], "--replay") == 0) {
+			plan.mode = SCHED_REPLAY;
+			plan.replay = argv[++i];
+			plan.trace = true;
+		}
+	}
+	return program ? run_one(program, &plan) : run_groups(argc - i, argv + i);
+}
