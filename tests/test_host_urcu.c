@@ -230,6 +230,9 @@ static void test_programs_own_worker_stays(void **state)
 	check(urcu_bp_get_thread_call_rcu_data() == mine);
 	urcu_bp_set_thread_call_rcu_data(NULL);
 	urcu_bp_call_rcu_data_free(mine);
+#ifndef KVS_URCU_JOINS_WORKER
+	check(pthread_join(worker, NULL) == 0);
+#endif
 }
 
 int main(void)
