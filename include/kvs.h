@@ -18,8 +18,8 @@
  *             holds back the return of memory, not other threads' calls: keep it short.
  * Threads     Any thread may call anything at any time, kvs_free() excepted, which must be the
  *             last call on its store. No thread needs to register; a thread may exit at any time.
- * Waiting     Only kvs_open, kvs_close, kvs_free, kvs_clear, kvs_drain and kvs_fork_before wait
- *             for other threads. Inside the caller's own read section they answer
+ * Waiting     Only kvs_open, kvs_close, kvs_free, kvs_clear, kvs_drain, kvs_fork_before and the
+ *             calls of a snapshot wait for other threads. Inside the caller's own read section they answer
  *             KVS_ERR_IN_READ_SECTION and change nothing.
  * Versions    Every entry carries a version (56 bits, never 0). It is never repeated in a store.
  *             It grows along a key while the key stays, and a write that starts after another
@@ -63,8 +63,8 @@ extern "C" {
 
 /*
  * code, value, sentence. Values are pinned for ever; new codes are added at the end.
- * INVALID_TTL, CORRUPTED_SNAPSHOT, UNSUPPORTED_VERSION and MEMORY_LIMIT belong to expiry,
- * snapshot files and memory limits; no function of this version returns them.
+ * INVALID_TTL, CORRUPTED_SNAPSHOT and UNSUPPORTED_VERSION belong to expiry and snapshot files; no
+ * function of this version returns them.
  */
 #define KVS_ERROR_MAP(X)                                                                         \
 	X(UNKNOWN, -1, "unknown error")                                                          \
