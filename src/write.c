@@ -98,23 +98,28 @@ static bool copy_old(struct write *w, const struct kvs__entry *e)
 	return kvs__value_copy(w->kv, e, w->old);
 }
 
-/* Was what this write removed there at the cut of a snapshot that runs, and has the walker not taken it? */
-static bool is_owed(const struct write *w, struct kvs__entry *e)
+/*
+ * A snapshot runs. Was what this write removed there at its cut, and has the walker not taken it? Then
+ * it is the snapshot's now.
+ */
+static KVS_COLD bool leave_to_snapshot(struct write *w, struct kvs__entry *e)
 {
 	uint32_t s = kvs__era_snapshot(w->view.era);
 
-	if (likely(w->view.mode == KVS__QUIET))
-		return false;
-	if (w->mode == MODE_DELETE && w->view.mode == KVS__LATE)
-		return load_seq_cst(&e->stamp) == s + 3; /* as its removal was settled */
-	if (w->mode != MODE_DELETE && load_seq_cst(&w->fresh->stamp) != s + 2)
+	if (w->mode == MODE_DELETE && w->view.mode == KVS__LATE) {
+		if (load_seq_cst(&e->stamp) != s + 3) /* as its removal was settled */
+			return false;
+	} else if (w->mode != MODE_DELETE && load_seq_cst(&w->fresh->stamp) != s + 2) {
 		return false; /* this write lies before the cut */
-	return kvs__owe(&w->kv->cut, e, s);
+	} else if (!kvs__owe(&w->kv->cut, e, s)) {
+		return false;
+	}
+	return kvs__hand_over(w->kv, w->slot, e);
 }
 
-static void retire(struct write *w, struct kvs__entry *e)
+KVS_INLINE void retire(struct write *w, struct kvs__entry *e)
 {
-	if (is_owed(w, e) && kvs__hand_over(w->kv, w->slot, e))
+	if (unlikely(w->view.mode != KVS__QUIET) && leave_to_snapshot(w, e))
 		return;
 	add_owned(&w->slot->retired_bytes, kvs__retire(w->batch, e));
 }

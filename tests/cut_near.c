@@ -40,6 +40,7 @@ static void linger(const char *file, int line)
 {
 	uint32_t now = atomic_load(&making);
 	uint64_t yields;
+	bool through;
 
 	(void)line;
 	if ((now & 1) == 0 || !is_of_the_cut(file) || random_below(LINGER_EVERY) != 0) {
@@ -47,9 +48,10 @@ static void linger(const char *file, int line)
 			sched_yield();
 		return;
 	}
+	through = random_below(4) == 0; /* on into the walk */
 	for (yields = random_below(LINGER_YIELDS); yields > 0; yields--) {
 		sched_yield();
-		if (atomic_load(&making) != now)
+		if (!through && atomic_load(&making) != now)
 			break;
 	}
 }

@@ -8,7 +8,7 @@
  * sections are; what is removed is kept until kvs_drain().
  *
  * In builds with --enable-yield a thread that is about to look at the cut, or to settle a stamp,
- * lingers at random while a cut or an end is being made, until that is over or it has waited for long.
+ * lingers at random while a cut or an end is being made, until that is over, or for longer.
  */
 #ifndef KVS_TESTS_CUT_NEAR_H
 #define KVS_TESTS_CUT_NEAR_H
