@@ -18,8 +18,8 @@
  *             holds back the return of memory, not other threads' calls: keep it short.
  * Threads     Any thread may call anything at any time, kvs_free() excepted, which must be the
  *             last call on its store. No thread needs to register; a thread may exit at any time.
- * Waiting     Only kvs_open, kvs_close, kvs_free, kvs_clear, kvs_drain and kvs_fork_before wait
- *             for other threads. Inside the caller's own read section they answer
+ * Waiting     Only kvs_open, kvs_close, kvs_free, kvs_clear, kvs_drain, kvs_fork_before and the
+ *             calls of a snapshot wait for other threads. Inside the caller's own read section they answer
  *             KVS_ERR_IN_READ_SECTION and change nothing.
  * Versions    Every entry carries a version (56 bits, never 0). It is never repeated in a store.
  *             It grows along a key while the key stays, and a write that starts after another
@@ -63,8 +63,8 @@ extern "C" {
 
 /*
  * code, value, sentence. Values are pinned for ever; new codes are added at the end.
- * INVALID_TTL, CORRUPTED_SNAPSHOT, UNSUPPORTED_VERSION and MEMORY_LIMIT belong to expiry,
- * snapshot files and memory limits; no function of this version returns them.
+ * INVALID_TTL, CORRUPTED_SNAPSHOT and UNSUPPORTED_VERSION belong to expiry and snapshot files; no
+ * function of this version returns them.
  */
 #define KVS_ERROR_MAP(X)                                                                         \
 	X(UNKNOWN, -1, "unknown error")                                                          \
@@ -393,6 +393,77 @@ KVS_API KVS_MUST_CHECK int kvs_keys(struct kvs *kv, struct kvs_slice **ret_keys,
 /* kvs_keys_free - Give back a list of kvs_keys(), NULL included. Works on a closed store. */
 KVS_API void kvs_keys_free(struct kvs *kv, struct kvs_slice *keys);
 
+/* ---- Snapshots ------------------------------------------------------------------------- */
+
+/*
+ * A snapshot is the contents of the whole store at one instant, its cut: exactly the operations on
+ * single keys before that instant, in one order in which they all can have happened. It is taken
+ * while everything runs; no writer waits for it.
+ *
+ * It is one pass: each key of the cut is returned once, in no order. The pass can be divided among
+ * threads, each with a part of its own, and paused for as long as one likes; what is overwritten or deleted
+ * meanwhile is kept for it, up to a limit. One snapshot of a store at a time; while one is open
+ * kvs_clear, kvs_close and kvs_free answer KVS_ERR_BUSY. All else works as ever; kvs_len counts the
+ * present keys, not the cut's.
+ */
+struct kvs_snapshot;
+struct kvs_snapshot_part;
+
+#define KVS_SNAPSHOT_MEMORY_DEFAULT ((uint64_t)1 << 30) /* bytes */
+
+/* As struct kvs_options: size first, zero means default. */
+struct kvs_snapshot_options {
+	size_t size;         /* sizeof(struct kvs_snapshot_options) */
+	uint64_t max_memory; /* bytes of removed entries kept for the snapshot; 0: the default */
+};
+#define KVS_SNAPSHOT_OPTIONS_INIT { sizeof(struct kvs_snapshot_options), 0 }
+
+/*
+ * kvs_snapshot_begin - Make a cut.
+ *
+ * @opts        NULL for defaults.
+ * Returns      0, KVS_ERR_BUSY (one is open), KVS_ERR_NO_MEMORY, KVS_ERR_INVALID_ARGUMENT,
+ *              KVS_ERR_IN_READ_SECTION, KVS_ERR_STORE_CLOSED.
+ * Linearizes   At an instant between call and return.
+ * Progress     Waits for the read sections open at the call.
+ */
+KVS_API KVS_MUST_CHECK int kvs_snapshot_begin(struct kvs *kv, const struct kvs_snapshot_options *opts,
+					      struct kvs_snapshot **ret_snapshot);
+
+/*
+ * kvs_snapshot_part_begin - A part of the pass for one thread. Any number, at any time before the end.
+ * kvs_snapshot_part_end - Give the part back. What it had fetched and not returned is lost to the pass,
+ *              so end a part when kvs_snapshot_next() has answered KVS_ERR_NOT_FOUND, or to abandon the snapshot.
+ *
+ * Returns      0, KVS_ERR_NO_MEMORY, KVS_ERR_INVALID_ARGUMENT.
+ */
+KVS_API KVS_MUST_CHECK int kvs_snapshot_part_begin(struct kvs_snapshot *snapshot,
+						   struct kvs_snapshot_part **ret_part);
+KVS_API void kvs_snapshot_part_end(struct kvs_snapshot_part *part);
+
+/*
+ * kvs_snapshot_next - The next entry of the cut for this part.
+ *
+ * @ret_item    valid until the next call with this part, or its end; version and expiry are the cut's.
+ * Returns      0, KVS_ERR_NOT_FOUND (nothing is left for this part), KVS_ERR_MEMORY_LIMIT or
+ *              KVS_ERR_NO_MEMORY (the snapshot has failed: more was removed meanwhile than could be kept),
+ *              KVS_ERR_IN_READ_SECTION.
+ * Context      One thread at a time a part.
+ * Progress     Waits for a grace period once a snapshot, when the walk is over; else short sections only.
+ */
+KVS_API int kvs_snapshot_next(struct kvs_snapshot_part *part, struct kvs_item *ret_item);
+
+/*
+ * kvs_snapshot_end - End the snapshot, finished or not, and give back what was kept for it.
+ *
+ * @ret_count   may be NULL: how many entries were returned; the exact size of the cut if every part
+ *              has answered KVS_ERR_NOT_FOUND.
+ * Returns      0, KVS_ERR_BUSY (a part is open), KVS_ERR_IN_READ_SECTION: these change nothing;
+ *              KVS_ERR_MEMORY_LIMIT, KVS_ERR_NO_MEMORY: the snapshot had failed; it is ended.
+ * Progress     Waits for the read sections open at the call.
+ */
+KVS_API int kvs_snapshot_end(struct kvs_snapshot *snapshot, uint64_t *ret_count);
+
 /* ---- Memory, threads, fork ------------------------------------------------------------- */
 
 /*
@@ -414,7 +485,9 @@ KVS_API int kvs_thread_attach(struct kvs *kv);
  * kvs_fork_before, kvs_fork_parent, kvs_fork_child - Bracket a fork() so that the child can go on
  * using its copy of the store. Once per process, however many stores are open; not from two
  * threads at once. Call before, fork, then parent in the parent and child in the child.
- * Without kvs_fork_before the child may only read and call _exit.
+ * Without kvs_fork_before the child may only read and call _exit. A snapshot that is open goes on in the
+ * parent; in the child it is over, and its handle must not be used. What other threads' writes held at the fork
+ * stays allocated in the child until the store is freed.
  *
  * kvs_fork_before returns 0 or KVS_ERR_IN_READ_SECTION; then nothing is held. kvs_fork_child
  * starts new threads for every open store: 0 or KVS_ERR_NO_MEMORY (a store without its threads
@@ -430,7 +503,7 @@ KVS_API int kvs_fork_child(void);
 struct kvs_stats {
 	size_t size;               /* sizeof(struct kvs_stats), set by the caller */
 	uint64_t keys;             /* as kvs_len */
-	uint64_t bytes_live;       /* memory of reachable entries, headers included */
+	uint64_t bytes_live;       /* memory of reachable entries and of those kept for a snapshot, headers included */
 	uint64_t bytes_deferred;   /* memory of removed entries that waits for a grace period */
 	uint64_t bytes_index;      /* memory of the directories */
 	uint64_t bytes_mapped;     /* taken from the system for entries; 0 with a user's allocator */
@@ -449,6 +522,8 @@ struct kvs_stats {
 	uint64_t chain_max;
 	uint64_t chain_mean_milli; /* thousandths of an entry */
 	uint64_t registrations;    /* threads that a first call attached to this store */
+	uint64_t reader_settles;   /* times a read had to stamp what it met, near the cut of a snapshot */
+	uint64_t handed_over;      /* entries that writers removed and left to a snapshot */
 };
 
 /*

@@ -90,12 +90,13 @@ void kvs__table_release(struct kvs__table *t)
 		segment_free(t, s, load_acquire(&t->segment[s]));
 }
 
-bool kvs__table_init(struct kvs__table *t, struct kvs__pages *pages, unsigned bits)
+bool kvs__table_init(struct kvs__table *t, struct kvs__pages *pages, struct kvs__cut *cut, unsigned bits)
 {
 	unsigned s;
 
 	memset((void *)t, 0, sizeof(*t));
 	t->pages = pages;
+	t->cut = cut;
 	t->bits_min = bits;
 	for (s = 0; s <= bits - KVS__BITS_MIN; s++) {
 		kvs__head *heads = segment_make(t, s);

@@ -24,6 +24,7 @@
 #ifndef KVS_BUCKETS_H
 #define KVS_BUCKETS_H
 
+#include "cut.h"
 #include "link.h"
 #include "pages.h"
 
@@ -41,6 +42,7 @@ struct kvs__table {
 	uint64_t detached_heads;                   /* (l) admin */
 	_Atomic(kvs__head *) segment[KVS__SEGMENTS]; /* NULL: not there (a) */
 	struct kvs__pages *pages;                  /* where segments come from (i) */
+	struct kvs__cut *cut;                      /* (i) */
 	KVS_LINE_ALIGNED kvs__u64 count;           /* entries (a) */
 	kvs__u64 link_next;  /* heads claimed for linking so far, in the order of kvs__head_at (a) */
 	kvs__u64 linked;     /* heads linked now (s) */
@@ -100,7 +102,7 @@ KVS_INLINE struct kvs__start kvs__start_of(const struct kvs__table *t, uint64_t 
 uint64_t kvs__head_order(const struct kvs__table *t, const kvs__head *h);
 
 /* kvs__table_init - An empty table with 2^@bits buckets of which head 0 is linked. false: no memory. */
-bool kvs__table_init(struct kvs__table *t, struct kvs__pages *pages, unsigned bits);
+bool kvs__table_init(struct kvs__table *t, struct kvs__pages *pages, struct kvs__cut *cut, unsigned bits);
 
 /* kvs__table_release - Give back the directory. No thread may reach the table. */
 void kvs__table_release(struct kvs__table *t);

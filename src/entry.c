@@ -22,9 +22,15 @@ static void give(const struct kvs__pool *pool, void *p, size_t size)
 		kvs__mem_free(&pool->mem, p, size);
 }
 
-static void block_free(const struct kvs__pool *pool, struct kvs__block *b)
+void kvs__block_hold(struct kvs__block *b)
 {
-	kvs__mem_free(&pool->mem, b, sizeof(*b) + b->len);
+	fetch_add_seq_cst(&b->refs, 1);
+}
+
+void kvs__block_release(const struct kvs__pool *pool, struct kvs__block *b)
+{
+	if (fetch_sub_seq_cst(&b->refs, 1) == 1)
+		kvs__mem_free(&pool->mem, b, sizeof(*b) + b->len);
 }
 
 static struct kvs__block *block_make(const struct kvs__pool *pool, struct kvs_slice val)
@@ -33,6 +39,7 @@ static struct kvs__block *block_make(const struct kvs__pool *pool, struct kvs_sl
 
 	if (!b)
 		return NULL;
+	store_relaxed(&b->refs, 1);
 	b->len = val.len;
 	copy(b->bytes, val);
 	return b;
@@ -63,7 +70,7 @@ static struct kvs__entry *make_with_block(const struct kvs__pool *pool, struct k
 		return NULL;
 	e = header_make(pool, heap, order, key, (uint32_t)val.len | KVS__EXTENT_BLOCK, sizeof(b));
 	if (!e) {
-		block_free(pool, b);
+		kvs__block_release(pool, b);
 		return NULL;
 	}
 	memcpy(e->bytes + key.len, &b, sizeof(b));
@@ -86,7 +93,7 @@ struct kvs__entry *kvs__entry_make(const struct kvs__pool *pool, struct kvs__hea
 void kvs__entry_free(const struct kvs__pool *pool, struct kvs__entry *e)
 {
 	if (e->extent & KVS__EXTENT_BLOCK)
-		block_free(pool, kvs__entry_block(e));
+		kvs__block_release(pool, kvs__entry_block(e));
 	give(pool, e, kvs__entry_size(e));
 }
 
@@ -101,7 +108,7 @@ static void free_chunk(const struct kvs__pool *pool, struct kvs__entry **e, size
 		if (i + 8 < n)
 			__builtin_prefetch(e[i + 8]);
 		if (e[i]->extent & KVS__EXTENT_BLOCK)
-			block_free(pool, kvs__entry_block(e[i]));
+			kvs__block_release(pool, kvs__entry_block(e[i]));
 		sizes[i] = (uint32_t)kvs__entry_size(e[i]);
 	}
 	kvs__arena_free_many(pool->arena, (void *const *)e, sizes, n);

@@ -40,8 +40,10 @@ struct kvs__entry {
 	unsigned char bytes[]; /* (i) */
 };
 
+/* A value's own block; shared by counting, so that it can outlive its entry. */
 struct kvs__block {
-	uint64_t len;
+	kvs__u64 refs; /* (a) */
+	uint64_t len;  /* (i) */
 	unsigned char bytes[];
 };
 
@@ -186,6 +188,10 @@ KVS_INLINE void kvs__copy(void *to, const void *from, size_t n)
  */
 struct kvs__entry *kvs__entry_make(const struct kvs__pool *pool, struct kvs__heap *heap, uint64_t order,
 				   struct kvs_slice key, struct kvs_slice val);
+
+/* kvs__block_hold, kvs__block_release - One reference more; one less, and the block is freed with the last. */
+void kvs__block_hold(struct kvs__block *b);
+void kvs__block_release(const struct kvs__pool *pool, struct kvs__block *b);
 
 /* kvs__entry_free - Give back an entry that no thread can reach. */
 void kvs__entry_free(const struct kvs__pool *pool, struct kvs__entry *e);

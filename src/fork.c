@@ -81,6 +81,9 @@ static void forget_threads(struct kvs__home *h, void *arg)
 	kvs__home_fork_child(h);
 	kvs__rcu_worker_forget(&kv->reclaim.worker);
 	kv->maintainer.runs = false;
+	/* A snapshot that was open goes on in the parent; here its parts belong to nobody. */
+	store_seq_cst(&kv->cut.mode, KVS__QUIET);
+	store_seq_cst(&kv->cut.running, NULL);
 }
 
 static void restart(struct kvs__home *h, void *arg)

@@ -37,8 +37,11 @@ struct kvs__entry *kvs__walk_next(struct kvs__walk *w)
 		}
 		e = kvs__link_entry(w->link);
 		w->link = load_seq_cst(&e->next);
-		if (!kvs__word_is_marked(w->link) && kvs__order_key(e->order) > w->after)
+		if (!kvs__word_is_marked(w->link) && kvs__order_key(e->order) > w->after) {
+			if (unlikely(load_seq_cst(&e->stamp) == 0))
+				kvs__settle_read(w->table->cut, e);
 			return e;
+		}
 	}
 	return NULL;
 }

@@ -35,6 +35,7 @@ enum kvs__state {
 	KVS__HEAD_REMOVED = 4, /* marked, by shrink */
 	KVS__ENTRY_REPLACED = 5, /* marked; the successor has the same key */
 	KVS__ENTRY_DELETED = 6,  /* marked */
+	KVS__ENTRY_DELETED_OWED = 7, /* marked; the removal's stamp is owed (cut.h) */
 };
 
 #define KVS__STATE_MASK ((uint64_t)7)

@@ -46,6 +46,13 @@ bool kvs__pass_head(const struct kvs__table *t, uint64_t link, uint64_t order)
 
 /* ---- find ---- */
 
+/* A marked entry is about to be taken out, or its key reported absent: its removal must be settled. */
+static void settle_removal(const struct kvs__table *t, struct kvs__entry *e, uint64_t word)
+{
+	if (unlikely(kvs__word_state(word) == KVS__ENTRY_DELETED_OWED))
+		kvs__settle_delete(t->cut, e);
+}
+
 /* Take the marked node with link @word out from behind @pred. On success *pred_word is the new link. */
 static bool unlink_next(kvs__u64 *pred, uint64_t *pred_word, uint64_t word)
 {
@@ -78,13 +85,15 @@ static enum step step_head(const struct kvs__table *t, struct kvs__place *p, uin
 }
 
 /* At an entry before the run: pass it, unlink it if marked, or stop before it. */
-static enum step step_entry(struct kvs__place *p, uint64_t order)
+static enum step step_entry(const struct kvs__table *t, struct kvs__place *p, uint64_t order)
 {
 	struct kvs__entry *e = kvs__link_entry(p->pred_word);
 	uint64_t word = load_seq_cst(&e->next);
 
-	if (kvs__word_is_marked(word) && kvs__order_key(e->order) <= kvs__order_key(order))
+	if (kvs__word_is_marked(word) && kvs__order_key(e->order) <= kvs__order_key(order)) {
+		settle_removal(t, e, word);
 		return unlink_next(p->pred, &p->pred_word, word) ? STEP_ON : STEP_LOST;
+	}
 	if (kvs__order_key(e->order) >= kvs__order_key(order))
 		return STEP_STOP;
 	p->pred = &e->next;
@@ -106,7 +115,7 @@ static bool find_run(const struct kvs__table *t, uint64_t order, struct kvs__pla
 		if (kvs__link_to_head(p->pred_word))
 			step = step_head(t, p, order);
 		else
-			step = step_entry(p, order);
+			step = step_entry(t, p, order);
 	}
 	return step != STEP_LOST;
 }
@@ -118,7 +127,7 @@ static bool is_in_run(uint64_t link, uint64_t order)
 }
 
 /* Search the run behind p->pred for the key. false: a CAS was lost, start again. */
-static bool find_in_run(const struct kvs__wanted *w, struct kvs__place *p)
+static bool find_in_run(const struct kvs__table *t, const struct kvs__wanted *w, struct kvs__place *p)
 {
 	kvs__u64 *pred = p->pred;
 	uint64_t pred_word = p->pred_word;
@@ -129,6 +138,7 @@ static bool find_in_run(const struct kvs__wanted *w, struct kvs__place *p)
 
 		KVS_COUNT_STEP();
 		if (kvs__word_is_marked(word)) {
+			settle_removal(t, e, word);
 			if (!unlink_next(pred, &pred_word, word))
 				return false;
 			if (pred == p->pred)
@@ -137,6 +147,7 @@ static bool find_in_run(const struct kvs__wanted *w, struct kvs__place *p)
 		}
 		if (w->key && e->order == w->order &&
 		    kvs__bytes_equal(e->bytes, w->key, w->order & KVS__KEY_LEN_MASK)) {
+			kvs__settle(t->cut, e);
 			p->match = e;
 			p->match_word = word;
 			p->match_pred = pred;
@@ -152,19 +163,22 @@ static bool find_in_run(const struct kvs__wanted *w, struct kvs__place *p)
 void kvs__find(const struct kvs__table *t, const struct kvs__wanted *w, struct kvs__place *ret)
 {
 	ret->match = NULL;
-	while (!find_run(t, w->order, ret) || !find_in_run(w, ret))
+	while (!find_run(t, w->order, ret) || !find_in_run(t, w, ret))
 		KVS_COUNT_STEP();
 }
 
 /* ---- insert, replace, delete ---- */
 
-bool kvs__insert_at(const struct kvs__place *p, struct kvs__entry *e)
+bool kvs__insert_at(const struct kvs__table *t, const struct kvs__place *p, struct kvs__entry *e)
 {
 	uint64_t expected = p->pred_word;
 
 	store_relaxed(&e->next, kvs__word_link(expected) | KVS__ENTRY_LIVE);
 	/* LP(insert). PAIRS(L1): the entry's fields are written before any walker can load its address. */
-	return cas_seq_cst(p->pred, &expected, kvs__link_make_entry(e) | kvs__word_state(expected));
+	if (!cas_seq_cst(p->pred, &expected, kvs__link_make_entry(e) | kvs__word_state(expected)))
+		return false;
+	kvs__settle(t->cut, e);
+	return true;
 }
 
 /* The marked p->match leaves the list, and is left to the caller, by INV-L5. */
@@ -187,18 +201,20 @@ bool kvs__replace_at(const struct kvs__table *t, const struct kvs__place *p, str
 	/* LP(replace). PAIRS(L1). */
 	if (!cas_seq_cst(&p->match->next, &expected, marked))
 		return false;
+	kvs__settle(t->cut, e);
 	unlink_match(t, p, marked);
 	return true;
 }
 
-bool kvs__delete_at(const struct kvs__table *t, const struct kvs__place *p)
+bool kvs__delete_at(const struct kvs__table *t, const struct kvs__place *p, bool owed)
 {
 	uint64_t expected = p->match_word;
-	uint64_t marked = kvs__word_link(expected) | KVS__ENTRY_DELETED;
+	uint64_t marked = kvs__word_link(expected) | (owed ? KVS__ENTRY_DELETED_OWED : KVS__ENTRY_DELETED);
 
 	/* LP(delete) */
 	if (!cas_seq_cst(&p->match->next, &expected, marked))
 		return false;
+	settle_removal(t, p->match, marked);
 	unlink_match(t, p, marked);
 	return true;
 }

@@ -57,9 +57,15 @@ KVS_INLINE const struct kvs__entry *kvs__lookup(const struct kvs__table *t, uint
 		__builtin_prefetch((const char *)e + 2 * KVS_LINE);
 		word = load_seq_cst(&e->next);
 		if (e->order == order) {
-			if (!kvs__word_is_marked(word) &&
-			    kvs__bytes_equal(e->bytes, key, order & KVS__KEY_LEN_MASK))
-				return e;
+			if (kvs__bytes_equal(e->bytes, key, order & KVS__KEY_LEN_MASK)) {
+				if (likely(!kvs__word_is_marked(word))) {
+					if (unlikely(load_seq_cst(&e->stamp) == 0))
+						kvs__settle_read(t->cut, e);
+					return e;
+				}
+				if (unlikely(kvs__word_state(word) == KVS__ENTRY_DELETED_OWED))
+					kvs__settle_delete_read(t->cut, e);
+			}
 		} else if (kvs__order_key(e->order) > kvs__order_key(order)) {
 			return NULL;
 		}
@@ -89,8 +95,12 @@ struct kvs__place {
  */
 void kvs__find(const struct kvs__table *t, const struct kvs__wanted *w, struct kvs__place *ret);
 
-/* kvs__insert_at - Link the private @e at @p, where kvs__find saw no such key. LP(insert). false: look again. */
-bool kvs__insert_at(const struct kvs__place *p, struct kvs__entry *e);
+/*
+ * kvs__insert_at - Link the private @e at @p, where kvs__find saw no such key. LP(insert). false: look again.
+ *
+ * Its stamp must be set; if that is 0 it is settled before the return. Likewise kvs__replace_at.
+ */
+bool kvs__insert_at(const struct kvs__table *t, const struct kvs__place *p, struct kvs__entry *e);
 
 /*
  * kvs__replace_at - Put the private @e in the place of p->match. LP(replace). false: look again.
@@ -99,8 +109,12 @@ bool kvs__insert_at(const struct kvs__place *p, struct kvs__entry *e);
  */
 bool kvs__replace_at(const struct kvs__table *t, const struct kvs__place *p, struct kvs__entry *e);
 
-/* kvs__delete_at - Remove p->match. LP(delete). OWNS and result as kvs__replace_at. */
-bool kvs__delete_at(const struct kvs__table *t, const struct kvs__place *p);
+/*
+ * kvs__delete_at - Remove p->match. LP(delete). OWNS and result as kvs__replace_at.
+ *
+ * @owed        near a cut: the mark says that the removal's stamp is owed, and it is settled before the unlinking.
+ */
+bool kvs__delete_at(const struct kvs__table *t, const struct kvs__place *p, bool owed);
 
 /* kvs__link_heads - Claim and link up to @want heads that a growth added. Inside a section. Returns how many. */
 uint64_t kvs__link_heads(struct kvs__table *t, uint64_t want);

@@ -12,20 +12,18 @@ static int fault(const char **ret_option, const char *name, int err)
 	return err;
 }
 
-/* An older caller's struct is shorter: defaults. A newer one's is longer: what we do not know must be zero. */
-static bool copy_sized(const struct kvs_options *opts, struct kvs_options *ret)
+bool kvs__sized_copy(void *to, size_t known, const void *from, size_t size)
 {
-	const unsigned char *bytes = (const unsigned char *)opts;
-	size_t known = opts->size < sizeof(*ret) ? opts->size : sizeof(*ret);
+	const unsigned char *bytes = from;
 	size_t i;
 
-	if (opts->size < sizeof(opts->size))
+	if (size < sizeof(size))
 		return false;
-	for (i = sizeof(*ret); i < opts->size; i++)
+	for (i = known; i < size; i++)
 		if (bytes[i])
 			return false;
-	memcpy(ret, opts, known);
-	ret->size = sizeof(*ret);
+	memcpy(to, from, size < known ? size : known);
+	memcpy(to, &known, sizeof(known)); /* its first member */
 	return true;
 }
 
@@ -58,7 +56,7 @@ static int check(const struct kvs_options *o, const char **ret_option)
 int kvs__options_read(const struct kvs_options *opts, struct kvs_options *ret, const char **ret_option)
 {
 	*ret = (struct kvs_options)KVS_OPTIONS_INIT;
-	if (opts && !copy_sized(opts, ret))
+	if (opts && !kvs__sized_copy(ret, sizeof(*ret), opts, opts->size))
 		return fault(ret_option, "size", KVS_ERR_INVALID_ARGUMENT);
 	return check(ret, ret_option);
 }

@@ -7,6 +7,14 @@
 
 #define KVS__SHARDS_DEFAULT 16
 
+/*
+ * kvs__sized_copy - Copy a struct that begins with its size, whatever that is.
+ *
+ * An older caller's is shorter: what is missing stays as @to has it. A newer one's is longer: what we do
+ * not know must be zero. false: it is not, or the size does not hold itself.
+ */
+bool kvs__sized_copy(void *to, size_t known, const void *from, size_t size);
+
 /* kvs__options_read - Copy @opts (NULL: defaults) whatever its size, and check it. As kvs_options_check. */
 int kvs__options_read(const struct kvs_options *opts, struct kvs_options *ret, const char **ret_option);
 

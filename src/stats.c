@@ -143,6 +143,8 @@ static void fill_threads(struct kvs *kv, struct kvs_stats *out)
 		added += load_relaxed(&s->added_bytes);
 		retired += load_relaxed(&s->retired_bytes);
 	}
+	out->reader_settles = load_relaxed(&kv->reader_settles);
+	out->handed_over = load_relaxed(&kv->handed_over);
 	out->registrations = load_relaxed(&kv->home.registrations);
 	out->bytes_deferred = difference(retired, load_relaxed(&kv->reclaim.freed_bytes));
 	out->bytes_live = difference(added, retired + load_relaxed(&kv->cleared_bytes));

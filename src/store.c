@@ -38,7 +38,7 @@ static struct kvs__root *root_make(struct kvs *kv)
 		return NULL;
 	for (i = 0; i < kv->shards; i++) {
 		root->shards = i;
-		if (!kvs__table_init(&root->table[i], &kv->pages, kv->bits_min)) {
+		if (!kvs__table_init(&root->table[i], &kv->pages, &kv->cut, kv->bits_min)) {
 			while (i-- > 0)
 				kvs__table_release(&root->table[i]);
 			kvs__mem_lines_free(&kv->pool.mem, root, root_size(kv->shards));
@@ -104,6 +104,8 @@ static void take_options(struct kvs *kv, const struct kvs_options *o)
 	kv->route = o->route;
 	kv->shard_fn = o->shard_fn;
 	kv->shard_ctx = o->shard_ctx;
+	kv->cut.reader_settles = &kv->reader_settles;
+	store_relaxed(&kv->cut.era, KVS__ERA_FIRST);
 	kv->bits_min = bits_for(o->initial_capacity / kv->shards);
 }
 
@@ -230,8 +232,7 @@ int kvs__waiting_call_refused(const struct kvs *kv)
 	return KVS_OK;
 }
 
-/* Enter a call that waits: 0 with admin held and the store open, else an error with nothing held. */
-static int admin_begin(struct kvs *kv)
+int kvs__admin_begin(struct kvs *kv)
 {
 	int err;
 
@@ -249,11 +250,23 @@ static int admin_begin(struct kvs *kv)
 	return KVS_ERR_STORE_CLOSED;
 }
 
+/* As kvs__admin_begin, for calls that end the contents: BUSY while a snapshot is open. */
+static int contents_begin(struct kvs *kv)
+{
+	int err = kvs__admin_begin(kv);
+
+	if (!err && load_seq_cst(&kv->cut.running)) {
+		kvs__admin_unlock(kv);
+		return KVS_ERR_BUSY;
+	}
+	return err;
+}
+
 KVS_API int kvs_clear(struct kvs *kv)
 {
 	struct kvs__root *fresh;
 	struct kvs__root *old;
-	int err = admin_begin(kv);
+	int err = contents_begin(kv);
 
 	if (err)
 		return err;
@@ -272,7 +285,7 @@ KVS_API int kvs_clear(struct kvs *kv)
 
 KVS_API int kvs_drain(struct kvs *kv)
 {
-	int err = admin_begin(kv);
+	int err = kvs__admin_begin(kv);
 
 	if (err)
 		return err;
@@ -288,7 +301,7 @@ KVS_API int kvs_drain(struct kvs *kv)
 KVS_API int kvs_close(struct kvs *kv)
 {
 	struct kvs__root *old;
-	int err = admin_begin(kv);
+	int err = contents_begin(kv);
 
 	if (err)
 		return err;

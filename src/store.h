@@ -37,6 +37,7 @@ struct kvs {
 	int32_t route;                   /* (i) */
 	kvs_shard_fn shard_fn;           /* (i) */
 	void *shard_ctx;                 /* (i) */
+	struct kvs__cut cut;             /* (a) */
 	struct kvs__hasher hasher;       /* (i) */
 	struct kvs__version_counter *versions; /* (i) */
 	struct kvs__pool pool;           /* (i) */
@@ -47,6 +48,8 @@ struct kvs {
 	kvs__u32 admin_waiters;          /* the maintainer lets them go first (a) */
 	struct kvs__reclaim reclaim;
 	struct kvs__maintainer maintainer;
+	KVS_LINE_ALIGNED kvs__u64 reader_settles; /* (s) */
+	kvs__u64 handed_over;            /* entries, of all snapshots (s) */
 	kvs__u64 cleared_bytes;          /* footprints given back by clear and close (s) */
 	kvs__u64 past_growths;           /* of roots that are gone (s) */
 	kvs__u64 past_shrinks;           /* (s) */
@@ -109,6 +112,9 @@ bool kvs__value_copy(const struct kvs *kv, const struct kvs__entry *e, struct kv
 /* kvs__admin_lock, kvs__admin_unlock - Admin, taken ahead of the maintainer. */
 void kvs__admin_lock(struct kvs *kv);
 void kvs__admin_unlock(struct kvs *kv);
+
+/* kvs__admin_begin - Enter a call that waits: 0 with admin held and the store open, else an error with nothing held. */
+int kvs__admin_begin(struct kvs *kv);
 
 /* kvs__waiting_call_refused - Why a call that waits may not be made here, or 0. */
 int kvs__waiting_call_refused(const struct kvs *kv);

@@ -19,6 +19,7 @@
  * unmarked link; NOT_FOUND, as a lookup's.
  */
 #include "maintain.h"
+#include "snapshot.h"
 #include "store.h"
 
 enum mode { MODE_SET, MODE_ADD, MODE_REPLACE, MODE_COMPARE, MODE_DELETE };
@@ -35,6 +36,7 @@ struct write {
 	struct kvs__entry *fresh;  /* private until published, not ours from then on; NULL for DELETE */
 	uint64_t fresh_bytes;      /* its footprint, while it could still be looked at */
 	struct kvs__batch *batch;  /* reserved, or NULL */
+	struct kvs__view view;     /* of the cut, as this attempt saw it */
 	struct kvs_value *old;     /* NULL: the caller does not want a copy of what was there */
 	uint64_t version;          /* what is reported */
 };
@@ -58,13 +60,20 @@ static void after_insert(struct write *w)
 	add_owned(&w->slot->inserts, 1);
 }
 
+/* The last touches to an entry before it is published. */
+static void dress(struct write *w)
+{
+	w->fresh->version = w->version << KVS__VERSION_SHIFT;
+	store_relaxed(&w->fresh->stamp, kvs__view_stamp(w->view));
+}
+
 static int on_absent(struct write *w, const struct kvs__place *p)
 {
 	if (w->mode != MODE_SET && w->mode != MODE_ADD)
 		return KVS_ERR_NOT_FOUND;
 	w->version = kvs__next_version(w->kv, w->target.shard);
-	w->fresh->version = w->version << KVS__VERSION_SHIFT;
-	if (!kvs__insert_at(p, w->fresh))
+	dress(w);
+	if (!kvs__insert_at(w->table, p, w->fresh))
 		return AGAIN;
 	if (w->old)
 		kvs_value_free(w->kv, w->old); /* of an attempt that was lost to a delete */
@@ -89,15 +98,36 @@ static bool copy_old(struct write *w, const struct kvs__entry *e)
 	return kvs__value_copy(w->kv, e, w->old);
 }
 
-static void retire(struct write *w, struct kvs__entry *e)
+/*
+ * A snapshot runs. Was what this write removed there at its cut, and has the walker not taken it? Then
+ * it is the snapshot's now.
+ */
+static KVS_COLD bool leave_to_snapshot(struct write *w, struct kvs__entry *e)
 {
+	uint32_t s = kvs__era_snapshot(w->view.era);
+
+	if (w->mode == MODE_DELETE && w->view.mode == KVS__LATE) {
+		if (load_seq_cst(&e->stamp) != s + 3) /* as its removal was settled */
+			return false;
+	} else if (w->mode != MODE_DELETE && load_seq_cst(&w->fresh->stamp) != s + 2) {
+		return false; /* this write lies before the cut */
+	} else if (!kvs__owe(&w->kv->cut, e, s)) {
+		return false;
+	}
+	return kvs__hand_over(w->kv, w->slot, e);
+}
+
+KVS_INLINE void retire(struct write *w, struct kvs__entry *e)
+{
+	if (unlikely(w->view.mode != KVS__QUIET) && leave_to_snapshot(w, e))
+		return;
 	add_owned(&w->slot->retired_bytes, kvs__retire(w->batch, e));
 }
 
 static int replace(struct write *w, const struct kvs__place *p)
 {
 	w->version = kvs__next_version(w->kv, w->target.shard);
-	w->fresh->version = w->version << KVS__VERSION_SHIFT;
+	dress(w);
 	if (!kvs__replace_at(w->table, p, w->fresh))
 		return AGAIN;
 	retire(w, p->match);
@@ -108,7 +138,7 @@ static int replace(struct write *w, const struct kvs__place *p)
 static int delete(struct write *w, const struct kvs__place *p)
 {
 	w->version = kvs__entry_version(p->match);
-	if (!kvs__delete_at(w->table, p))
+	if (!kvs__delete_at(w->table, p, w->view.mode == KVS__LATE))
 		return AGAIN;
 	(void)fetch_sub_seq_cst(&w->table->count, 1);
 	retire(w, p->match);
@@ -135,6 +165,7 @@ static int attempt(struct write *w)
 {
 	struct kvs__place p;
 
+	w->view = kvs__cut_view(&w->kv->cut);
 	kvs__find(w->table, &w->target.wanted, &p);
 	return p.match ? on_present(w, &p) : on_absent(w, &p);
 }
