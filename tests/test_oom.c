@@ -387,6 +387,39 @@ static void op_fork(struct run *r, uint64_t k, struct kvs_slice key)
 	check_child(pid);
 }
 
+/*
+ * One entry is overwritten behind the cut. If there is no memory to keep the old one, the write goes
+ * on and the snapshot says so.
+ */
+static void op_snapshot(struct run *r, uint64_t k, struct kvs_slice key)
+{
+	struct kvs_snapshot *snapshot;
+	struct kvs_snapshot_part *part;
+	struct kvs_item item;
+	uint64_t keys, returned = 0, count = 0;
+	int err;
+
+	op_set(r, k, key);
+	keys = store_len(r->kv);
+	RETRIED(err, kvs_snapshot_begin(r->kv, NULL, &snapshot));
+	check_ok(err);
+	RETRIED(err, kvs_snapshot_part_begin(snapshot, &part));
+	check_ok(err);
+	op_set(r, k, key);
+	while ((err = kvs_snapshot_next(part, &item)) == KVS_OK)
+		returned++;
+	if (refused(r, err)) {
+		counting_fail_never(&r->memory.mem);
+		atomic_fetch_add(&shared->retried, 1);
+	} else {
+		check_status(err, KVS_ERR_NOT_FOUND);
+		check_u64(returned, keys);
+	}
+	kvs_snapshot_part_end(part);
+	check_status(kvs_snapshot_end(snapshot, &count), err == KVS_ERR_NO_MEMORY ? err : KVS_OK);
+	check_u64(count, returned);
+}
+
 static void op_words(struct run *r, uint64_t k, struct kvs_slice key)
 {
 	const char *option = NULL;
@@ -409,9 +442,9 @@ static const struct op {
 	{ op_get_and_set, 150 }, { op_get_and_delete, 90 },
 	{ op_delete, 150 },      { op_get_alloc, 150 },
 	{ op_read, 200 },        { op_walk, 6 },
-	{ op_words, 96 },        { op_thread, 2 },
+	{ op_words, 95 },        { op_thread, 2 },
 	{ op_drain, 2 },         { op_clear, 1 },
-	{ op_fork, 1 },
+	{ op_fork, 1 },          { op_snapshot, 1 },
 };
 
 /* ---- Running it ------------------------------------------------------------------------- */
