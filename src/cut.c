@@ -41,45 +41,47 @@
  */
 #include "cut.h"
 
-KVS_COLD void kvs__settle_slow(struct kvs__cut *c, struct kvs__entry *e)
+KVS_INLINE void settle(struct kvs__cut *c, struct kvs__entry *e)
 {
 	uint32_t unsettled = 0;
 
-	(void)cas_seq_cst(&e->stamp, &unsettled, load_seq_cst(&c->era));
+	if (load_seq_cst(&e->stamp) == 0)
+		(void)cas_seq_cst(&e->stamp, &unsettled, load_seq_cst(&c->era));
 }
 
-KVS_COLD void kvs__settle_delete(struct kvs__cut *c, struct kvs__entry *e)
+KVS_INLINE void settle_delete(struct kvs__cut *c, struct kvs__entry *e)
 {
 	uint32_t b;
+	uint32_t era;
 
-	for (;;) {
-		uint32_t era;
-
-		kvs__settle(c, e);
+	do {
+		settle(c, e);
 		b = load_seq_cst(&e->stamp);
 		era = load_seq_cst(&c->era);
 		if (!kvs__stamp_is_before(b, kvs__era_snapshot(era)))
 			return;
-		if (cas_seq_cst(&e->stamp, &b, era & 2 ? kvs__era_snapshot(era) + 3 : 1))
-			return;
-	}
+	} while (!cas_seq_cst(&e->stamp, &b, era & 2 ? kvs__era_snapshot(era) + 3 : 1));
 }
 
-/* A reader may write this one word, and only in the two sections around a cut. */
-static struct kvs__entry *writable(const struct kvs__entry *e)
+KVS_COLD void kvs__settle_slow(struct kvs__cut *c, struct kvs__entry *e)
 {
-	return (struct kvs__entry *)(uintptr_t)e;
+	settle(c, e);
 }
 
-KVS_COLD void kvs__settle_read(struct kvs__cut *c, const struct kvs__entry *e)
+KVS_COLD void kvs__settle_delete(struct kvs__cut *c, struct kvs__entry *e)
 {
-	kvs__settle_slow(c, writable(e));
-	fetch_add_relaxed(c->reader_settles, 1);
+	settle_delete(c, e);
 }
 
-KVS_COLD void kvs__settle_delete_read(struct kvs__cut *c, const struct kvs__entry *e)
+/* A reader may write this one word, and only in the sections around a cut. One function, calling none. */
+KVS_COLD void kvs__settle_met(struct kvs__cut *c, const struct kvs__entry *e, bool deleted)
 {
-	kvs__settle_delete(c, writable(e));
+	struct kvs__entry *writable = (struct kvs__entry *)(uintptr_t)e;
+
+	if (deleted)
+		settle_delete(c, writable);
+	else
+		settle(c, writable);
 	fetch_add_relaxed(c->reader_settles, 1);
 }
 

@@ -80,9 +80,8 @@ KVS_INLINE void kvs__settle(struct kvs__cut *c, struct kvs__entry *e)
 /* kvs__settle_delete - Settle the removal of an entry marked "deleted, stamp owed". */
 void kvs__settle_delete(struct kvs__cut *c, struct kvs__entry *e);
 
-/* The same, by readers: counted. Never inlined into the read path. */
-void kvs__settle_read(struct kvs__cut *c, const struct kvs__entry *e);
-void kvs__settle_delete_read(struct kvs__cut *c, const struct kvs__entry *e);
+/* kvs__settle_met - One of the two, by a reader that met it: counted. Never inlined into the read path. */
+void kvs__settle_met(struct kvs__cut *c, const struct kvs__entry *e, bool deleted);
 
 /*
  * kvs__owe - A remover whose write is after the cut of @s claims @e for the queue.

@@ -39,7 +39,7 @@ struct kvs__entry *kvs__walk_next(struct kvs__walk *w)
 		w->link = load_seq_cst(&e->next);
 		if (!kvs__word_is_marked(w->link) && kvs__order_key(e->order) > w->after) {
 			if (unlikely(load_seq_cst(&e->stamp) == 0))
-				kvs__settle_read(w->table->cut, e);
+				kvs__settle_met(w->table->cut, e, false);
 			return e;
 		}
 	}

@@ -60,11 +60,11 @@ KVS_INLINE const struct kvs__entry *kvs__lookup(const struct kvs__table *t, uint
 			if (kvs__bytes_equal(e->bytes, key, order & KVS__KEY_LEN_MASK)) {
 				if (likely(!kvs__word_is_marked(word))) {
 					if (unlikely(load_seq_cst(&e->stamp) == 0))
-						kvs__settle_read(t->cut, e);
+						kvs__settle_met(t->cut, e, false);
 					return e;
 				}
 				if (unlikely(kvs__word_state(word) == KVS__ENTRY_DELETED_OWED))
-					kvs__settle_delete_read(t->cut, e);
+					kvs__settle_met(t->cut, e, true);
 			}
 		} else if (kvs__order_key(e->order) > kvs__order_key(order)) {
 			return NULL;

@@ -13,8 +13,9 @@ set -eu
 src=${KVS_SRCDIR:-.}
 cc=${KVS_CC:-cc}
 roots="kvs_get kvs_borrow kvs_exists kvs_scan kvs_read_begin kvs_read_end"
-# A thread's first call only: its slot in the store, and its place in liburcu's registry.
-cold="kvs__slot_attach urcu_bp_register"
+# A thread's first call only: its slot in the store, and its place in liburcu's registry. Near the cut of a
+# snapshot only: the stamp of what it met.
+cold="kvs__slot_attach kvs__settle_met urcu_bp_register"
 dir=$(mktemp -d "${TMPDIR:-/tmp}/kvs-reader.XXXXXX")
 trap 'rm -rf "$dir"' EXIT INT TERM
 
