@@ -454,7 +454,7 @@ static void test_close(struct test *t)
 static void test_observers_agree_with_snapshots(void **state)
 {
 #ifdef KVS_YIELD_RAND
-	size_t wanted = util_scaled(60, 2000, 100000), made; /* threads linger: each is worth more, and dearer */
+	size_t wanted = util_scaled(60, 600, 100000), made; /* threads linger: each is worth more, and dearer */
 #else
 	size_t wanted = util_scaled(400, 10000, 500000), made;
 #endif
@@ -531,7 +531,7 @@ static void chain_snapshot(struct chain *c)
 
 static void test_a_copy_is_never_ahead(void **state)
 {
-	size_t snapshots = util_scaled(100, 1000, 50000);
+	size_t snapshots = util_scaled(100, 300, 50000);
 	struct chain *c = calloc(1, sizeof(*c));
 	struct crew crew;
 

@@ -388,7 +388,7 @@ static void op_fork(struct run *r, uint64_t k, struct kvs_slice key)
 }
 
 /*
- * One entry is overwritten behind the cut. If there is no memory to keep the old one, the write goes
+ * Some entries are overwritten behind the cut. If there is no memory to keep an old one, the write goes
  * on and the snapshot says so.
  */
 static void op_snapshot(struct run *r, uint64_t k, struct kvs_slice key)
@@ -396,19 +396,31 @@ static void op_snapshot(struct run *r, uint64_t k, struct kvs_slice key)
 	struct kvs_snapshot *snapshot;
 	struct kvs_snapshot_part *part;
 	struct kvs_item item;
-	uint64_t keys, returned = 0, count = 0;
+	uint64_t keys, failures, returned = 0, count = 0;
+	char room[KEY_ROOM];
 	int err;
 
 	op_set(r, k, key);
 	keys = store_len(r->kv);
 	RETRIED(err, kvs_snapshot_begin(r->kv, NULL, &snapshot));
 	check_ok(err);
-	RETRIED(err, kvs_snapshot_part_begin(snapshot, &part));
-	check_ok(err);
-	op_set(r, k, key);
+	for (int i = 0; i < 4; i++) { /* threads of the store shift what the n-th allocation is */
+		RETRIED(err, kvs_snapshot_part_begin(snapshot, &part));
+		check_ok(err);
+		if (i < 3)
+			kvs_snapshot_part_end(part);
+	}
+	failures = atomic_load(&r->memory.mem.failures);
+	for (uint64_t i = 0; i < KEYS; i += 20)
+		if (r->tag[i])
+			op_set(r, i, make_key(room, i));
 	while ((err = kvs_snapshot_next(part, &item)) == KVS_OK)
 		returned++;
-	if (refused(r, err)) {
+	if (err == KVS_ERR_NO_MEMORY) {
+		check(atomic_load(&r->memory.mem.failures) > failures);
+		r->failures_before = atomic_load(&r->memory.mem.failures);
+		check_model(r);
+		atomic_fetch_add(&shared->refused, 1);
 		counting_fail_never(&r->memory.mem);
 		atomic_fetch_add(&shared->retried, 1);
 	} else {
@@ -442,9 +454,9 @@ static const struct op {
 	{ op_get_and_set, 150 }, { op_get_and_delete, 90 },
 	{ op_delete, 150 },      { op_get_alloc, 150 },
 	{ op_read, 200 },        { op_walk, 6 },
-	{ op_words, 95 },        { op_thread, 2 },
+	{ op_words, 94 },        { op_thread, 2 },
 	{ op_drain, 2 },         { op_clear, 1 },
-	{ op_fork, 1 },          { op_snapshot, 1 },
+	{ op_fork, 1 },          { op_snapshot, 2 },
 };
 
 /* ---- Running it ------------------------------------------------------------------------- */
