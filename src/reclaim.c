@@ -33,8 +33,9 @@ static void batch_free(struct kvs__batch *b)
 	struct kvs__reclaim *r = b->reclaim;
 
 	kvs__entry_free_many(r->pool, b->entry, b->count);
-	add_owned(&r->freed_bytes, b->bytes);
-	add_owned(&r->freed_count, b->count);
+	/* By the worker, and for parked batches by whoever waits. */
+	fetch_add_relaxed(&r->freed_bytes, b->bytes);
+	fetch_add_relaxed(&r->freed_count, b->count);
 	kvs__mem_free(&r->pool->mem, b, sizeof(*b));
 }
 

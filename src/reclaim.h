@@ -40,7 +40,7 @@ struct kvs__reclaim {
 	struct kvs__pool *pool;               /* (i) */
 	_Atomic(struct kvs__batch *) parked;  /* batches that no worker could be had for (a) */
 	kvs__u32 hold;                        /* 1: a fork is near, park everything (a) */
-	KVS_LINE_ALIGNED kvs__u64 freed_bytes; /* (s) written by the worker */
+	KVS_LINE_ALIGNED kvs__u64 freed_bytes; /* (s) */
 	kvs__u64 freed_count;                  /* (s) */
 };
 
