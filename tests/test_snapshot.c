@@ -79,7 +79,7 @@ static void check_item(const struct kvs_item *item, struct tally *tally, uint64_
 	check_u64(item->value.len, size_of(number));
 	check(item->value.data != NULL && item->value.version != 0);
 	check(pattern_matches(item->value.data, item->value.len, tag + number));
-	check_u64(item->value.expires_at_ms, 0);
+	check(item->value.expires_at_ms == 0);
 	check_u64(atomic_fetch_add(&tally->times[number], 1), 0);
 }
 
