@@ -454,9 +454,9 @@ static void test_close(struct test *t)
 static void test_observers_agree_with_snapshots(void **state)
 {
 #ifdef KVS_YIELD_RAND
-	size_t wanted = util_scaled(60, 600, 100000), made; /* threads linger: each is worth more, and dearer */
+	size_t wanted = util_scaled_full(60, 200, 2000, 100000), made; /* threads linger: each is worth more, and dearer */
 #else
-	size_t wanted = util_scaled(400, 10000, 500000), made;
+	size_t wanted = util_scaled_full(400, 2000, 10000, 500000), made;
 #endif
 	struct test *t = test_open();
 	struct kvs_stats stats;
@@ -472,7 +472,7 @@ static void test_observers_agree_with_snapshots(void **state)
 		  (unsigned long long)t->reinserts);
 	check(stats.handed_over >= wanted / 10);
 	check(t->reinserts >= wanted / 100);
-	check(stats.reader_settles >= util_scaled(0, 100, 100));
+	check(stats.reader_settles >= util_scaled_full(0, 10, 100, 100));
 	test_close(t);
 }
 

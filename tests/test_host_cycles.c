@@ -59,7 +59,7 @@ static void run_cycles(size_t index, void *arg)
 static void test_open_close_cycles_leave_nothing(void **state)
 {
 	struct cycles warm = { .each = 10 };
-	struct cycles c = { .each = util_scaled(40, 1000, 20000) / THREADS };
+	struct cycles c = { .each = util_scaled_full(40, 300, 1000, 20000) / THREADS };
 	size_t threads = count_threads_at_rest(), descriptors, heap;
 
 	(void)state;

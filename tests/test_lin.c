@@ -861,7 +861,7 @@ static void check_answers(const struct totals *s, uint64_t floor)
 
 static void test_histories_are_linearizable(void **state)
 {
-	size_t histories = util_scaled(6, 200, 10000);
+	size_t histories = util_scaled_full(6, 40, 200, 10000);
 	size_t operations = util_scaled(2000, 100000, 100000);
 	struct run *run = calloc(1, sizeof(*run));
 	struct totals sum = { .histories = 0 };

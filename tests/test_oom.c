@@ -660,7 +660,7 @@ static void check_sites(void)
 
 static void test_every_allocation_fails_in_turn(void **state)
 {
-	int64_t stride = (int64_t)util_scaled(41, 1, 1);
+	int64_t stride = (int64_t)util_scaled_full(41, 5, 1, 1);
 	pid_t pids[PROCESSES];
 	void *frames[2];
 

@@ -12,7 +12,7 @@
  *
  * and with -O1 -fsanitize=address,undefined to have plain accesses to freed memory caught too.
  *
- *   test_sched                      all groups at the scale of KVS_TEST_SCALE (ci or long)
+ *   test_sched                      all groups at the scale of KVS_TEST_SCALE (ci, full or long)
  *   test_sched GROUP...             these
  *   test_sched --every N GROUP...   one program in N of these, to see what all would cost
  *   test_sched --program TEXT       one program (sched/program.h), searched; with --bound N, --full
@@ -35,11 +35,8 @@
 #define BOTH (BIT(INIT_EMPTY) | BIT(INIT_FULL))
 #define FAILURES_MAX 5u
 
-/*
- * A sanitizer makes it three times as slow: there CI leaves out what takes longest. What none-2x1
- * runs is a part of what none-2x2 does.
- */
-enum scale { CI, CI_PLAIN, SANITIZED, LONG };
+/* A sanitizer makes it three times as slow: there CI leaves out what takes longest, the PLAIN ones. */
+enum scale { CI, PLAIN, FULL, LONG };
 #if defined(__SANITIZE_ADDRESS__)
 #define IS_SANITIZED true
 #else
@@ -272,9 +269,9 @@ static void random_programs(const struct group *g)
 #define COMPARE ((enum sched_mode)1000) /* a mode of groups only */
 /* clang-format off */
 static const struct group groups[] = {
-	{ "none-2x2", CI_PLAIN, ALL_KEYS, BOTH, THIRD_NONE, { 2, 2 }, 2, false, SCHED_SEARCH, 0,
+	{ "none-2x2", FULL, ALL_KEYS, BOTH, THIRD_NONE, { 2, 2 }, 2, false, SCHED_SEARCH, 0,
 	  { 57460, 1000000, 100000, 10000, 10000, 0, 0 } },
-	{ "none-2x1", SANITIZED, ALL_KEYS, BOTH, THIRD_NONE, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
+	{ "none-2x1", CI, ALL_KEYS, BOTH, THIRD_NONE, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
 	  { 8788, 100000, 10000, 1000, 1000, 0, 0 } },
 	{ "wide-2x1", CI, BIT(KEYS_WIDE), BOTH, THIRD_NONE, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
 	  { 4394, 10000, 1000, 100, 100, 0, 0 } },
@@ -282,9 +279,9 @@ static const struct group groups[] = {
 	  { 364, 10000, 1000, 10, 10, 1000, 0 } },
 	{ "shrink-1x1", CI, ALL_KEYS, BOTH, THIRD_SHRINK, { 1, 1 }, 2, false, SCHED_SEARCH, 0,
 	  { 364, 10000, 1000, 10, 10, 1000, 1000 } },
-	{ "grow-2x1-1", CI, ALL_KEYS, BOTH, THIRD_GROW, { 2, 1 }, 1, false, SCHED_SEARCH, 0,
+	{ "grow-2x1-1", PLAIN, ALL_KEYS, BOTH, THIRD_GROW, { 2, 1 }, 1, false, SCHED_SEARCH, 0,
 	  { 8788, 100000, 1000, 100, 100, 10000, 0 } },
-	{ "shrink-2x1-1", CI_PLAIN, ALL_KEYS, BOTH, THIRD_SHRINK, { 2, 1 }, 1, false, SCHED_SEARCH, 0,
+	{ "shrink-2x1-1", FULL, ALL_KEYS, BOTH, THIRD_SHRINK, { 2, 1 }, 1, false, SCHED_SEARCH, 0,
 	  { 8788, 100000, 1000, 100, 100, 10000, 10000 } },
 	{ "grow-2x2-1", LONG, ALL_KEYS, BOTH, THIRD_GROW, { 2, 2 }, 1, false, SCHED_SEARCH, 0,
 	  { 57460, 100000, 1000, 100, 100, 10000, 0 } },
@@ -294,9 +291,9 @@ static const struct group groups[] = {
 	  { 8788, 100000, 10000, 100, 100, 10000, 0 } },
 	{ "shrink-2x1", LONG, ALL_KEYS, BOTH, THIRD_SHRINK, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
 	  { 8788, 100000, 10000, 100, 100, 10000, 10000 } },
-	{ "limit-2x1", CI, ALL_KEYS, BOTH, THIRD_LIMIT, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
+	{ "limit-2x1", PLAIN, ALL_KEYS, BOTH, THIRD_LIMIT, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
 	  { 8788, 100000, 10000, 100, 100, 1000, 0 } },
-	{ "both-1x1-1", CI_PLAIN, ALL_KEYS, BOTH, THIRD_BOTH, { 1, 1 }, 1, false, SCHED_SEARCH, 0,
+	{ "both-1x1-1", FULL, ALL_KEYS, BOTH, THIRD_BOTH, { 1, 1 }, 1, false, SCHED_SEARCH, 0,
 	  { 364, 10000, 100, 0, 0, 1000, 1000 } },
 	{ "both-1x1", LONG, ALL_KEYS, BOTH, THIRD_BOTH, { 1, 1 }, 2, false, SCHED_SEARCH, 0,
 	  { 364, 10000, 1000, 0, 0, 1000, 1000 } },
@@ -423,16 +420,23 @@ static bool is_wanted(const struct group *g, enum scale scale, int count, char *
 			return true;
 	if (count)
 		return false;
-	if (g->scale == CI_PLAIN || g->scale == SANITIZED)
-		return scale == LONG ? g->scale == CI_PLAIN
-				     : (g->scale == SANITIZED) == IS_SANITIZED;
 	return g->scale <= scale;
+}
+
+static enum scale scale_wanted(void)
+{
+	const char *text = getenv("KVS_TEST_SCALE");
+
+	if (text && strcmp(text, "long") == 0)
+		return LONG;
+	if (text && strcmp(text, "full") == 0)
+		return FULL;
+	return IS_SANITIZED ? CI : PLAIN;
 }
 
 static int run_groups(int count, char **names)
 {
-	const char *text = getenv("KVS_TEST_SCALE");
-	enum scale scale = text && strcmp(text, "long") == 0 ? LONG : CI;
+	enum scale scale = scale_wanted();
 	unsigned wanted = 0;
 	bool good = true;
 

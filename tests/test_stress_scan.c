@@ -323,7 +323,7 @@ static void test_walks_meet_each_key_once(void **state)
 	struct kvs_options opts = KVS_OPTIONS_INIT;
 
 	(void)state;
-	run(&opts, util_scaled(5, 500, 50000));
+	run(&opts, util_scaled_full(5, 60, 500, 50000));
 }
 
 static void test_walks_meet_each_key_once_with_equal_hashes(void **state)
@@ -333,7 +333,7 @@ static void test_walks_meet_each_key_once_with_equal_hashes(void **state)
 	(void)state;
 	opts.hash = KVS_HASH_USER;
 	opts.hash_fn = pair_hash;
-	run(&opts, util_scaled(5, 500, 50000));
+	run(&opts, util_scaled_full(5, 60, 500, 50000));
 }
 
 int main(void)

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -150,15 +151,25 @@ void util_context(const char *text)
 	atomic_store(&running_context, text);
 }
 
-size_t util_scaled(size_t small, size_t ci, size_t longer)
+static bool scale_is(const char *name)
 {
 	const char *scale = getenv("KVS_TEST_SCALE");
 
-	if (scale != NULL && strcmp(scale, "small") == 0)
+	return scale != NULL && strcmp(scale, name) == 0;
+}
+
+size_t util_scaled(size_t small, size_t ci, size_t longer)
+{
+	return util_scaled_full(small, ci, ci, longer);
+}
+
+size_t util_scaled_full(size_t small, size_t ci, size_t full, size_t longer)
+{
+	if (scale_is("small"))
 		return small;
-	if (scale != NULL && strcmp(scale, "long") == 0)
-		return longer;
-	return ci;
+	if (scale_is("full"))
+		return full;
+	return scale_is("long") ? longer : ci;
 }
 
 /* ---- Random numbers --------------------------------------------------------------------- */

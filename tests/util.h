@@ -71,6 +71,9 @@ void util_context(const char *text);
 /* util_scaled - One of three numbers, by KVS_TEST_SCALE. */
 size_t util_scaled(size_t small, size_t ci, size_t longer);
 
+/* util_scaled_full - One of four: what is too much for every change has a scale between ci and long. */
+size_t util_scaled_full(size_t small, size_t ci, size_t full, size_t longer);
+
 /* ---- Random numbers --------------------------------------------------------------------- */
 
 struct rng {
