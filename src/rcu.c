@@ -13,6 +13,11 @@
  * The end of section n releases tag n. A callback (or a waiter) acquires, for each thread, the
  * tag of the section that was open, or had last ended, when the callback was queued, and no later one:
  * one tag for all sections would let a later section's release hide a use after the unlock.
+ *
+ * A thread may exit inside a section, which liburcu then ends in its destructor of a thread key.
+ * Ours must come earlier, or a callback runs before the release that it acquires; and the next owner
+ * of the slot must find its count even. So the slot is given up by a destructor of the other kind,
+ * __cxa_thread_atexit_impl's, which run first; the key serves threads that enter a section after it.
  */
 #include "rcu.h"
 
@@ -38,10 +43,21 @@ static __thread unsigned depth;
 static pthread_key_t slot_key;
 static pthread_once_t slot_once = PTHREAD_ONCE_INIT;
 
+static void section_end(void)
+{
+	__tsan_release(&self->tag[(self->section >> 1) % TSAN_RING]);
+	uatomic_xchg(&self->section, self->section + 1);
+}
+
 static void slot_release(void *arg)
 {
 	struct tsan_slot *s = arg;
 
+	if (s != self)
+		return;
+	if (depth)
+		section_end();
+	depth = 0;
 	self = NULL;
 	store_release(&s->used, 0);
 }
@@ -51,6 +67,10 @@ static void slot_key_make(void)
 	(void)pthread_key_create(&slot_key, slot_release);
 }
 
+/* What C++ compilers call for the destructor of a thread-local object; in glibc. */
+int __cxa_thread_atexit_impl(void (*destructor)(void *), void *object, void *dso);
+extern void *__dso_handle;
+
 static struct tsan_slot *slot_take(void)
 {
 	unsigned i;
@@ -59,6 +79,7 @@ static struct tsan_slot *slot_take(void)
 	for (i = 0; i < KVS_TSAN_THREADS; i++)
 		if (xchg_seq_cst(&slots[i].used, 1) == 0) {
 			pthread_setspecific(slot_key, &slots[i]);
+			(void)__cxa_thread_atexit_impl(slot_release, &slots[i], &__dso_handle);
 			return &slots[i];
 		}
 	__builtin_trap(); /* a test with more threads than this build was made for */
@@ -76,10 +97,8 @@ void kvs__rcu_read_lock(void)
 
 void kvs__rcu_read_unlock(void)
 {
-	if (--depth == 0) {
-		__tsan_release(&self->tag[(self->section >> 1) % TSAN_RING]);
-		uatomic_xchg(&self->section, self->section + 1);
-	}
+	if (--depth == 0)
+		section_end();
 	urcu_bp_read_unlock();
 }
 
