@@ -351,6 +351,79 @@ KVS_API int kvs_delete(struct kvs *kv, struct kvs_slice key, uint64_t *ret_versi
  */
 KVS_API int kvs_clear(struct kvs *kv);
 
+/* ---- Batches --------------------------------------------------------------------------- */
+
+/*
+ * Many keys in one call: their cache misses overlap, which on a table larger than the caches is worth
+ * several times the speed of single calls.
+ *
+ * Each item is an operation of its own, with its own status, and none stops the others. Together they are
+ * not one step: other threads may see some done and others not.
+ * Order       Writes take effect in the order of the items, so of equal keys the last wins. Gets take effect
+ *             at any instants of the call, in no order; equal keys each get an answer.
+ * Returns     0 if every item says KVS_OK or KVS_ERR_NOT_FOUND, else the status of the first that does not.
+ *             KVS_ERR_INVALID_ARGUMENT, with nothing done and no status written, for a NULL @kv or @items.
+ * Memory      The calls need a constant amount beyond the arrays, whatever @n is. Keys, values and the
+ *             results must not overlap.
+ * Progress    As that of each operation. No read section of the call spans more than 32 items.
+ */
+
+/* How the items of a batch ended. */
+struct kvs_batch_counts {
+	size_t ok;
+	size_t not_found;
+	size_t failed;  /* any other status */
+	uint64_t bytes; /* gets: of all values found, also of those for which there was no room */
+};
+
+/* An item of a batch get. @value is written when the status is KVS_OK or KVS_ERR_BUFFER_TOO_SMALL, as by kvs_get(). */
+struct kvs_get_item {
+	struct kvs_slice key;   /* in */
+	struct kvs_value value; /* out */
+	int status;             /* out: as the single call */
+};
+
+/* An item of a batch set. */
+struct kvs_set_item {
+	struct kvs_slice key; /* in */
+	struct kvs_slice val; /* in */
+	uint64_t version;     /* out, with KVS_OK */
+	int status;           /* out: as kvs_set() */
+};
+
+/* An item of a batch delete. */
+struct kvs_delete_item {
+	struct kvs_slice key; /* in */
+	uint64_t version;     /* out, with KVS_OK: of the entry that was removed */
+	int status;           /* out: as kvs_delete() */
+};
+
+/*
+ * kvs_batch_get - Copy the values of @n keys into one buffer, one behind the other in the order of the items.
+ *
+ * @buf         room for @cap bytes. A value that does not fit into what is left answers
+ *              KVS_ERR_BUFFER_TOO_SMALL; shorter ones behind it may fit. counts.bytes would have been enough.
+ * @ret_counts  may be NULL, here and below.
+ */
+KVS_API int kvs_batch_get(struct kvs *kv, struct kvs_get_item *items, size_t n, void *buf, size_t cap,
+			  struct kvs_batch_counts *ret_counts);
+
+/* kvs_batch_get_alloc - Each value in new memory, to be given back with kvs_value_free(). */
+KVS_API int kvs_batch_get_alloc(struct kvs *kv, struct kvs_get_item *items, size_t n,
+				struct kvs_batch_counts *ret_counts);
+
+/* kvs_batch_borrow - Without copying. Only inside a read section, else every item says KVS_ERR_NO_READ_SECTION. */
+KVS_API int kvs_batch_borrow(struct kvs *kv, struct kvs_get_item *items, size_t n,
+			     struct kvs_batch_counts *ret_counts);
+
+/* kvs_batch_set - Set @n keys. */
+KVS_API int kvs_batch_set(struct kvs *kv, struct kvs_set_item *items, size_t n,
+			  struct kvs_batch_counts *ret_counts);
+
+/* kvs_batch_delete - Delete @n keys. */
+KVS_API int kvs_batch_delete(struct kvs *kv, struct kvs_delete_item *items, size_t n,
+			     struct kvs_batch_counts *ret_counts);
+
 /* ---- Iterating ------------------------------------------------------------------------- */
 
 /*

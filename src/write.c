@@ -18,28 +18,10 @@
  * Linearization points of failures: DUPLICATE and VERSION_MISMATCH, the load of the present entry's
  * unmarked link; NOT_FOUND, as a lookup's.
  */
+#include "write.h"
+
 #include "maintain.h"
 #include "snapshot.h"
-#include "store.h"
-
-enum mode { MODE_SET, MODE_ADD, MODE_REPLACE, MODE_COMPARE, MODE_DELETE };
-
-#define AGAIN 1 /* internal: the CAS was lost */
-
-struct write {
-	struct kvs *kv;
-	struct kvs__slot *slot;
-	struct kvs__table *table;
-	struct kvs__target target;
-	enum mode mode;
-	uint64_t expected;         /* COMPARE */
-	struct kvs__entry *fresh;  /* private until published, not ours from then on; NULL for DELETE */
-	uint64_t fresh_bytes;      /* its footprint, while it could still be looked at */
-	struct kvs__batch *batch;  /* reserved, or NULL */
-	struct kvs__view view;     /* of the cut, as this attempt saw it */
-	struct kvs_value *old;     /* NULL: the caller does not want a copy of what was there */
-	uint64_t version;          /* what is reported */
-};
 
 /* ---- key absent ---- */
 
@@ -188,7 +170,7 @@ static int run_in_section(struct write *w)
  * The batch goes back inside the section: close waits for sections, and only then takes over what
  * lies in the slots and ends the threads.
  */
-static int run(struct write *w)
+int kvs__write_run(struct write *w)
 {
 	int err;
 
@@ -208,8 +190,7 @@ static int run(struct write *w)
 	return err;
 }
 
-/* Everything that can be refused before the store is looked at; then the entry is made. */
-static int prepare(struct write *w, struct kvs_slice key, const struct kvs_slice *val)
+int kvs__write_prepare(struct write *w, struct kvs_slice key, const struct kvs_slice *val)
 {
 	int err;
 
@@ -234,10 +215,10 @@ static int prepare(struct write *w, struct kvs_slice key, const struct kvs_slice
 
 static int write_key(struct write *w, struct kvs_slice key, const struct kvs_slice *val, uint64_t *ret_version)
 {
-	int err = prepare(w, key, val);
+	int err = kvs__write_prepare(w, key, val);
 
 	if (!err)
-		err = run(w);
+		err = kvs__write_run(w);
 	if (ret_version && (!err || err == KVS_ERR_DUPLICATE || err == KVS_ERR_VERSION_MISMATCH))
 		*ret_version = w->version;
 	return err;

@@ -478,7 +478,8 @@ struct run {
 	size_t each;     /* operations of a thread */
 	struct lin_history history;
 	uint64_t answers[THREADS][LIN_KINDS][LIN_ANSWERS];
-	_Atomic size_t cycles; /* of growth and shrink, complete */
+	uint64_t batched[THREADS]; /* of the operations, items of batches */
+	_Atomic size_t cycles;     /* of growth and shrink, complete */
 	_Atomic size_t working;
 };
 
@@ -669,6 +670,106 @@ static void do_one(struct worker *w, struct lin_op *op)
 	w->run->answers[w->index][op->kind][op->answer]++;
 }
 
+/* ---- Batches: each item is an operation, all of them with the interval of the call ---- */
+
+static void batch_of_sets(struct worker *w, struct lin_op *ops, char (*room)[16], size_t n)
+{
+	static _Thread_local unsigned char bytes[HOT_MAX][VALUE_MAX];
+	struct kvs_set_item items[HOT_MAX];
+	uint64_t start, end;
+
+	for (size_t i = 0; i < n; i++) {
+		ops[i].value = w->next_value++;
+		items[i].key = hot_key(room[i], ops[i].key);
+		items[i].val = value_make(bytes[i], ops[i].value);
+	}
+	start = lin_ticks_before();
+	check_ok(kvs_batch_set(w->run->kv, items, n, NULL));
+	end = lin_ticks_after();
+	for (size_t i = 0; i < n; i++) {
+		check_ok(items[i].status);
+		ops[i].start = start;
+		ops[i].end = end;
+		ops[i].version = items[i].version;
+	}
+}
+
+static void batch_of_deletes(struct worker *w, struct lin_op *ops, char (*room)[16], size_t n)
+{
+	struct kvs_delete_item items[HOT_MAX];
+	uint64_t start, end;
+
+	for (size_t i = 0; i < n; i++)
+		items[i].key = hot_key(room[i], ops[i].key);
+	start = lin_ticks_before();
+	check_ok(kvs_batch_delete(w->run->kv, items, n, NULL));
+	end = lin_ticks_after();
+	for (size_t i = 0; i < n; i++) {
+		ops[i].start = start;
+		ops[i].end = end;
+		ops[i].answer = (uint8_t)answer_of(items[i].status);
+		ops[i].version = items[i].status ? 0 : items[i].version;
+	}
+}
+
+static void batch_of_gets(struct worker *w, struct lin_op *ops, char (*room)[16], size_t n)
+{
+	static _Thread_local unsigned char buf[HOT_MAX * VALUE_MAX];
+	struct kvs_get_item items[HOT_MAX];
+	uint64_t start, end;
+
+	for (size_t i = 0; i < n; i++)
+		items[i].key = hot_key(room[i], ops[i].key);
+	start = lin_ticks_before();
+	check_ok(kvs_batch_get(w->run->kv, items, n, buf, sizeof(buf), NULL));
+	end = lin_ticks_after();
+	for (size_t i = 0; i < n; i++) {
+		ops[i].start = start;
+		ops[i].end = end;
+		ops[i].answer = (uint8_t)answer_of(items[i].status);
+		if (items[i].status)
+			continue;
+		ops[i].version = items[i].value.version;
+		ops[i].value = value_of(&items[i].value);
+	}
+}
+
+/* Two keys or more, each once: a thread has one operation at a time on a key. */
+static size_t do_batch(struct worker *w, struct lin_op *ops, size_t most)
+{
+	static const enum lin_kind kinds[] = { LIN_GET, LIN_GET, LIN_SET, LIN_DELETE };
+	enum lin_kind kind = kinds[rng_below(&w->rng, ARRAY_LEN(kinds))];
+	size_t n = 2 + rng_below(&w->rng, w->run->hot - 1);
+	uint32_t first = (uint32_t)rng_below(&w->rng, w->run->hot);
+	char room[HOT_MAX][16];
+
+	n = n < most ? n : most;
+	for (size_t i = 0; i < n; i++)
+		ops[i] = (struct lin_op){ .kind = (uint8_t)kind,
+					  .key = (first + (uint32_t)i) % w->run->hot };
+	if (kind == LIN_SET)
+		batch_of_sets(w, ops, room, n);
+	else if (kind == LIN_DELETE)
+		batch_of_deletes(w, ops, room, n);
+	else
+		batch_of_gets(w, ops, room, n);
+	for (size_t i = 0; i < n; i++) {
+		if (ops[i].version != 0)
+			w->seen[ops[i].key] = ops[i].version;
+		w->run->answers[w->index][kind][ops[i].answer]++;
+	}
+	w->run->batched[w->index] += n;
+	return n;
+}
+
+static size_t do_some(struct worker *w, struct lin_op *ops, size_t most)
+{
+	if (rng_below(&w->rng, 16) == 0)
+		return do_batch(w, ops, most);
+	do_one(w, ops);
+	return 1;
+}
+
 /* In phase n at least n cycles of growth and shrink are over, and the next is under way. */
 static void work(size_t index, void *arg)
 {
@@ -685,7 +786,7 @@ static void work(size_t index, void *arg)
 		while (atomic_load(&run->cycles) < phase)
 			sched_yield();
 		while (t->count < run->each * (phase + 1) / PHASES)
-			do_one(w, &t->ops[t->count++]);
+			t->count += do_some(w, &t->ops[t->count], run->each - t->count);
 	}
 	atomic_fetch_sub(&run->working, 1);
 	free(w);
@@ -755,7 +856,7 @@ static void member(size_t index, void *arg)
 
 struct totals {
 	uint64_t histories, operations, overlapping, searched, crossed, configs;
-	uint64_t growths, shrinks, violations, undecided;
+	uint64_t growths, shrinks, violations, undecided, batched;
 	uint64_t answers[LIN_KINDS][LIN_ANSWERS];
 };
 
@@ -773,6 +874,8 @@ static void add_up(struct totals *sum, const struct run *run, const struct lin_v
 	sum->shrinks += stats.shrinks;
 	sum->violations += v->outcome == LIN_VIOLATION;
 	sum->undecided += v->outcome == LIN_UNDECIDED;
+	for (size_t t = 0; t < THREADS; t++)
+		sum->batched += run->batched[t];
 	for (size_t t = 0; t < THREADS; t++)
 		for (size_t k = 0; k < LIN_KINDS; k++)
 			for (size_t a = 0; a < LIN_ANSWERS; a++)
@@ -799,6 +902,7 @@ static void run_history(struct run *run, struct totals *sum)
 
 	rng_init(&r, run->number * 16 + 99);
 	memset(run->answers, 0, sizeof(run->answers));
+	memset(run->batched, 0, sizeof(run->batched));
 	run->hot = 2 + (uint32_t)rng_below(&r, HOT_MAX - 1);
 	run->shards = run->number % 2 == 0 ? 1 : 4;
 	run->own_shrink = run->number % 5 != 4;
@@ -833,6 +937,7 @@ static void print_totals(const struct totals *s)
 		  (unsigned long long)s->histories, (unsigned long long)s->operations,
 		  (unsigned long long)s->overlapping,
 		  (unsigned long long)(s->overlapping * 100 / s->operations));
+	util_note("items of batches %llu", (unsigned long long)s->batched);
 	util_note("decided by search %llu, most configurations %llu, versions that crossed %llu",
 		  (unsigned long long)s->searched, (unsigned long long)s->configs,
 		  (unsigned long long)s->crossed);
@@ -880,6 +985,7 @@ static void test_histories_are_linearizable(void **state)
 		free(run->history.thread[t].ops);
 	free(run);
 	check_u64(sum.operations, histories * (operations / THREADS) * THREADS);
+	check(sum.batched >= sum.operations / 10);
 	check(sum.growths >= 5 * histories);
 	check(sum.shrinks >= 5 * histories);
 	check_answers(&sum, histories * operations / 10000);
