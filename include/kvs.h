@@ -24,6 +24,9 @@
  * Versions    Every entry carries a version (56 bits, never 0). It is never repeated in a store.
  *             It grows along a key while the key stays, and a write that starts after another
  *             write of that key returned has the greater one.
+ * Expiry      A key may have a deadline, a whole millisecond: never gone before it, never seen from it on, by
+ *             reads, writes, walks and snapshots alike. Counted on a clock that nobody sets and that goes on while the
+ *             machine is suspended; wall time is converted once, when it is passed in.
  * Progress    wait-free: ends after a number of steps that depends only on the nodes it meets.
  *             lock-free: some thread always completes. Both apart from the memory allocator.
  *             waits: may wait for a grace period or a lock.
@@ -63,8 +66,8 @@ extern "C" {
 
 /*
  * code, value, sentence. Values are pinned for ever; new codes are added at the end.
- * INVALID_TTL, CORRUPTED_SNAPSHOT and UNSUPPORTED_VERSION belong to expiry and snapshot files; no
- * function of this version returns them.
+ * CORRUPTED_SNAPSHOT and UNSUPPORTED_VERSION belong to snapshot files; no function of this version
+ * returns them.
  */
 #define KVS_ERROR_MAP(X)                                                                         \
 	X(UNKNOWN, -1, "unknown error")                                                          \
@@ -139,8 +142,40 @@ struct kvs_value {
 	const void *data;
 	size_t len;             /* bytes */
 	uint64_t version;       /* of the entry; 0 only where "no entry" is a documented answer */
-	int64_t expires_at_ms;  /* wall clock, milliseconds since 1970; 0: the key does not expire */
+	int64_t expires_at_ms;  /* wall clock, ms since 1970; 0: never. As the clocks stood when it was last looked at */
 };
+
+/*
+ * When a key that is written expires. Zeroed, as kvs_after(0) and kvs_at(0): never. Times are milliseconds;
+ * negative ones, and those that end beyond INT64_MAX of the clock, answer KVS_ERR_INVALID_TTL.
+ */
+struct kvs_expiry {
+	int32_t kind; /* enum kvs_expiry_kind */
+	int64_t ms;
+};
+
+enum kvs_expiry_kind {
+	KVS_EXPIRY_AFTER = 0, /* that long from the call on */
+	KVS_EXPIRY_AT = 1     /* wall time, since 1970; what is past expires at once */
+};
+
+/* kvs_after - Expire @ttl_ms from now; 0: never. */
+static inline struct kvs_expiry kvs_after(int64_t ttl_ms)
+{
+	struct kvs_expiry e;
+	e.kind = KVS_EXPIRY_AFTER;
+	e.ms = ttl_ms;
+	return e;
+}
+
+/* kvs_at - Expire at @wall_ms, milliseconds since 1970; 0: never. */
+static inline struct kvs_expiry kvs_at(int64_t wall_ms)
+{
+	struct kvs_expiry e;
+	e.kind = KVS_EXPIRY_AT;
+	e.ms = wall_ms;
+	return e;
+}
 
 /* One entry of a page of kvs_scan() or a step of kvs_foreach(); both parts are borrowed. */
 struct kvs_item {
@@ -161,6 +196,17 @@ struct kvs_allocator {
 	void *(*alloc)(void *ctx, size_t size);
 	void *(*zalloc)(void *ctx, size_t size);
 	void (*free)(void *ctx, void *ptr, size_t size);
+	void *ctx;
+};
+
+/*
+ * A clock in place of the system's, for programs that test what they do with expiry. Both functions are needed;
+ * they are called from any thread, often, and must not call this library. boot_ms never goes back and is not
+ * negative; wall_ms is since 1970 and may jump. A snapshot begins only while boot_ms stands still for two calls in a row.
+ */
+struct kvs_clock {
+	int64_t (*boot_ms)(void *ctx);
+	int64_t (*wall_ms)(void *ctx);
 	void *ctx;
 };
 
@@ -199,8 +245,9 @@ struct kvs_options {
 	void *shard_ctx;
 	const unsigned char *hash_key; /* 16 bytes for SipHash and XXH3, copied; NULL: random */
 	const struct kvs_allocator *allocator; /* copied; NULL: the store's own */
+	const struct kvs_clock *clock; /* copied; NULL: the system's */
 };
-#define KVS_OPTIONS_INIT { sizeof(struct kvs_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define KVS_OPTIONS_INIT { sizeof(struct kvs_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /*
  * kvs_options_check - Say whether @opts can be opened, and if not, which option is at fault.
@@ -291,6 +338,14 @@ KVS_API KVS_MUST_CHECK int kvs_borrow(struct kvs *kv, struct kvs_slice key, stru
 KVS_API int kvs_exists(struct kvs *kv, struct kvs_slice key);
 
 /*
+ * kvs_ttl - How long @key still has: @ret_ttl_ms is 1 at least; 0 if it does not expire.
+ *
+ * When it expires in wall time is in what every read returns (expires_at_ms).
+ * Returns      0, KVS_ERR_NOT_FOUND, or another code of kvs_get.    Progress   as kvs_get.
+ */
+KVS_API int kvs_ttl(struct kvs *kv, struct kvs_slice key, int64_t *ret_ttl_ms);
+
+/*
  * kvs_len - Count the keys, without walking them: the sum of the shards' counters.
  *
  * Exact when no write is under way. Not a point in time while writers run.
@@ -338,6 +393,40 @@ KVS_API KVS_MUST_CHECK int kvs_get_and_set(struct kvs *kv, struct kvs_slice key,
 
 /* kvs_get_and_delete - Delete @key and return a copy of what it was; else KVS_ERR_NOT_FOUND. */
 KVS_API KVS_MUST_CHECK int kvs_get_and_delete(struct kvs *kv, struct kvs_slice key, struct kvs_value *ret_old);
+
+/*
+ * kvs_set_ex, kvs_add_ex, kvs_replace_ex, kvs_compare_and_set_ex - As the calls without _ex, and the key expires
+ * as @expiry says: kvs_after(ttl_ms) or kvs_at(wall_ms). The calls without _ex write a key that does not expire.
+ *
+ * Returns also KVS_ERR_INVALID_TTL, and KVS_ERR_INVALID_ARGUMENT for an unknown kind of expiry.
+ * Linearizes   A write that needs the key to be there, and found it before its deadline, counts as before the
+ *              deadline even if it takes effect a little later. It is the only one that can make a key
+ *              be there again that somebody was told is gone.
+ */
+KVS_API int kvs_set_ex(struct kvs *kv, struct kvs_slice key, struct kvs_slice val, struct kvs_expiry expiry,
+		       uint64_t *ret_version);
+KVS_API int kvs_add_ex(struct kvs *kv, struct kvs_slice key, struct kvs_slice val, struct kvs_expiry expiry,
+		       uint64_t *ret_version);
+KVS_API int kvs_replace_ex(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+			   struct kvs_expiry expiry, uint64_t *ret_version);
+KVS_API int kvs_compare_and_set_ex(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+				   uint64_t expected, struct kvs_expiry expiry, uint64_t *ret_version);
+
+/*
+ * kvs_expire - Let a present key expire @ttl_ms from now; 0: never.
+ * kvs_expire_at - Let it expire at @wall_ms, milliseconds since 1970; 0: never.
+ * kvs_persist - Let it never expire.
+ * kvs_touch - Let it live for @ttl_ms from now at least (0: for ever): a key that would live longer is left as it is,
+ *              so this is what a sliding expiry calls at each use.
+ *
+ * The value stays; one of more than 4 KiB is not copied. The key gets a new version, but by a kvs_touch() that
+ * left it as it was: then @ret_version is the present one.
+ * Returns      also KVS_ERR_NOT_FOUND, KVS_ERR_INVALID_TTL.
+ */
+KVS_API int kvs_expire(struct kvs *kv, struct kvs_slice key, int64_t ttl_ms, uint64_t *ret_version);
+KVS_API int kvs_expire_at(struct kvs *kv, struct kvs_slice key, int64_t wall_ms, uint64_t *ret_version);
+KVS_API int kvs_persist(struct kvs *kv, struct kvs_slice key, uint64_t *ret_version);
+KVS_API int kvs_touch(struct kvs *kv, struct kvs_slice key, int64_t ttl_ms, uint64_t *ret_version);
 
 /* kvs_delete - Delete @key; else KVS_ERR_NOT_FOUND. @ret_version: of the entry that was removed. */
 KVS_API int kvs_delete(struct kvs *kv, struct kvs_slice key, uint64_t *ret_version);

@@ -58,7 +58,7 @@ struct reading {
 
 KVS_INLINE int copy_out(struct reading *r, const struct kvs__entry *e, struct kvs_value *ret)
 {
-	kvs__value_of(e, ret);
+	kvs__value_of(r->kv, e, ret);
 	if (unlikely(ret->len > r->cap)) {
 		ret->data = NULL;
 		return KVS_ERR_BUFFER_TOO_SMALL;
@@ -82,7 +82,7 @@ KVS_INLINE int deliver(struct reading *r, enum form form, const struct kvs__entr
 	case FORM_ALLOC:
 		return kvs__value_copy(r->kv, e, ret) ? KVS_OK : KVS_ERR_NO_MEMORY;
 	default:
-		kvs__value_of(e, ret);
+		kvs__value_of(r->kv, e, ret);
 		return KVS_OK;
 	}
 }
@@ -112,6 +112,13 @@ KVS_INLINE unsigned begin_gets(struct reading *r, struct kvs_get_item *items, un
 	return begun;
 }
 
+KVS_INLINE const struct kvs__entry *found_live(const struct kvs *kv, const struct kvs__probe *p)
+{
+	if (unlikely(p->found && kvs__entry_is_timed(p->found)))
+		return kvs__lookup_timed(&kv->clock, p->table, p->order, p->key, p->found);
+	return p->found;
+}
+
 static void count_reads(struct kvs *kv, uint64_t reads, uint64_t misses)
 {
 	struct kvs__slot *slot = kvs__slot_get(&kv->home);
@@ -136,7 +143,7 @@ KVS_INLINE void get_group(struct reading *r, enum form form, struct kvs_get_item
 	for (i = 0; i < begun; i++) {
 		struct kvs_get_item *item = &items[at[i]];
 
-		item->status = deliver(r, form, probes[i].found, &item->value);
+		item->status = deliver(r, form, found_live(r->kv, &probes[i]), &item->value);
 		note(&r->err, item->status);
 		count(&r->counts, item->status);
 	}

@@ -45,13 +45,28 @@ static struct kvs__block *block_make(const struct kvs__pool *pool, struct kvs_sl
 	return b;
 }
 
-static struct kvs__entry *header_make(const struct kvs__pool *pool, struct kvs__heap *heap, uint64_t order,
-				      struct kvs_slice key, uint32_t extent, size_t tail)
+static struct kvs__entry *timed_init(struct kvs__timed *t, int64_t deadline)
 {
-	struct kvs__entry *e = take(pool, heap, KVS__HEADER + key.len + tail);
+	t->retire.next = NULL;
+	t->timer.ring.next = NULL;
+	t->timer.ring.prev = NULL;
+	store_relaxed(&t->timer.deadline, (uint64_t)deadline);
+	return kvs__timed_entry(t);
+}
+
+static struct kvs__entry *header_make(const struct kvs__pool *pool, struct kvs__heap *heap,
+				      uint64_t order, struct kvs_slice key, uint32_t extent,
+				      size_t tail, int64_t deadline)
+{
+	size_t timed = deadline != KVS__NO_DEADLINE ? KVS__TIMED : 0;
+	struct kvs__entry *e = take(pool, heap, timed + KVS__HEADER + key.len + tail);
 
 	if (!e)
 		return NULL;
+	if (unlikely(timed != 0)) {
+		e = timed_init((struct kvs__timed *)e, deadline);
+		extent |= KVS__EXTENT_DEADLINE;
+	}
 	e->order = (order & ~KVS__KEY_LEN_MASK) | key.len;
 	e->version = 0;
 	store_relaxed(&e->stamp, 0);
@@ -60,15 +75,17 @@ static struct kvs__entry *header_make(const struct kvs__pool *pool, struct kvs__
 	return e;
 }
 
+/* OWNS: the block, on failure too. */
 static struct kvs__entry *make_with_block(const struct kvs__pool *pool, struct kvs__heap *heap,
-					  uint64_t order, struct kvs_slice key, struct kvs_slice val)
+					  uint64_t order, struct kvs_slice key,
+					  struct kvs__block *b, int64_t deadline)
 {
-	struct kvs__block *b = block_make(pool, val);
 	struct kvs__entry *e;
 
 	if (!b)
 		return NULL;
-	e = header_make(pool, heap, order, key, (uint32_t)val.len | KVS__EXTENT_BLOCK, sizeof(b));
+	e = header_make(pool, heap, order, key, (uint32_t)b->len | KVS__EXTENT_BLOCK, sizeof(b),
+			deadline);
 	if (!e) {
 		kvs__block_release(pool, b);
 		return NULL;
@@ -80,21 +97,41 @@ static struct kvs__entry *make_with_block(const struct kvs__pool *pool, struct k
 struct kvs__entry *kvs__entry_make(const struct kvs__pool *pool, struct kvs__heap *heap, uint64_t order,
 				   struct kvs_slice key, struct kvs_slice val)
 {
+	return kvs__entry_make_timed(pool, heap, order, key, val, KVS__NO_DEADLINE);
+}
+
+struct kvs__entry *kvs__entry_make_timed(const struct kvs__pool *pool, struct kvs__heap *heap,
+					 uint64_t order, struct kvs_slice key, struct kvs_slice val,
+					 int64_t deadline)
+{
 	struct kvs__entry *e;
 
 	if (unlikely(val.len > KVS__INLINE_MAX))
-		return make_with_block(pool, heap, order, key, val);
-	e = header_make(pool, heap, order, key, (uint32_t)val.len, val.len);
+		return make_with_block(pool, heap, order, key, block_make(pool, val), deadline);
+	e = header_make(pool, heap, order, key, (uint32_t)val.len, val.len, deadline);
 	if (e)
 		copy(e->bytes + key.len, val);
 	return e;
+}
+
+struct kvs__entry *kvs__entry_renew(const struct kvs__pool *pool, struct kvs__heap *heap,
+				    const struct kvs__entry *e, int64_t deadline)
+{
+	struct kvs_slice key = kvs_bytes(e->bytes, kvs__entry_key_len(e));
+	struct kvs_slice val = kvs_bytes(kvs__entry_value(e), kvs__entry_value_len(e));
+
+	if (e->extent & KVS__EXTENT_BLOCK) {
+		kvs__block_hold(kvs__entry_block(e));
+		return make_with_block(pool, heap, e->order, key, kvs__entry_block(e), deadline);
+	}
+	return kvs__entry_make_timed(pool, heap, e->order, key, val, deadline);
 }
 
 void kvs__entry_free(const struct kvs__pool *pool, struct kvs__entry *e)
 {
 	if (e->extent & KVS__EXTENT_BLOCK)
 		kvs__block_release(pool, kvs__entry_block(e));
-	give(pool, e, kvs__entry_size(e));
+	give(pool, kvs__entry_base(e), kvs__entry_size(e));
 }
 
 #define FREE_CHUNK 128
@@ -102,6 +139,7 @@ void kvs__entry_free(const struct kvs__pool *pool, struct kvs__entry *e)
 static void free_chunk(const struct kvs__pool *pool, struct kvs__entry **e, size_t n)
 {
 	uint32_t sizes[FREE_CHUNK];
+	void *blocks[FREE_CHUNK];
 	size_t i;
 
 	for (i = 0; i < n; i++) {
@@ -110,8 +148,9 @@ static void free_chunk(const struct kvs__pool *pool, struct kvs__entry **e, size
 		if (e[i]->extent & KVS__EXTENT_BLOCK)
 			kvs__block_release(pool, kvs__entry_block(e[i]));
 		sizes[i] = (uint32_t)kvs__entry_size(e[i]);
+		blocks[i] = kvs__entry_base(e[i]);
 	}
-	kvs__arena_free_many(pool->arena, (void *const *)e, sizes, n);
+	kvs__arena_free_many(pool->arena, blocks, sizes, n);
 }
 
 void kvs__entry_free_many(const struct kvs__pool *pool, struct kvs__entry **e, size_t n)

@@ -2,6 +2,10 @@
 /*
  * entry.h - one record: a 32-byte header, the key's bytes, the value's bytes, in one block.
  *
+ *                         only with HAS_DEADLINE: 32 bytes more, before the header
+ *      -32      8  retire   link of the message that the entry was removed (expiry.h)
+ *      -24     16  ring     the wheel's links (wheel.h); the message that it was published uses the first
+ *       -8      8  deadline ms of the store's clock (clock.h)
  *   offset  bytes  field
  *        0      8  next     link to the successor, and the state of this entry (list.h)
  *        8      8  order    order key (bits 63..17, bit 16 is 1), key length (bits 15..0)
@@ -10,14 +14,13 @@
  *       28      4  extent   value length (bits 29..0), HAS_DEADLINE (30), OWN_BLOCK (31)
  *       32         key, then value; or, with OWN_BLOCK, key, then a pointer to a struct kvs__block
  *
- * Reserved, so that what comes later fills fields and moves none: stamp and pins are zero as long as
- * there are no snapshots and no pins; a timed entry (HAS_DEADLINE) will have 32 bytmore, before
- * the header, so that the key is always at offset 32.
+ * Reserved, so that what comes later fills fields and moves none: pins are zero. A pointer to an entry is to its
+ * header, timed or not, so that the key is always at offset 32; its block begins before that if it is timed.
  *
  * order first after next, and the key right behind the header: what a lookup compares lies
  * within 32 + key bytes of the entry's start.
  *
- * An entry is immutable once published, but for next, stamp and pins. States and who moves
+ * An entry is immutable once published, but for next, stamp, pins and the links of a timed one. States and who moves
  * them: CONCURRENCY.md. Values above KVS__INLINE_MAX lie in a block of their own.
  */
 #ifndef KVS_ENTRY_H
@@ -27,9 +30,12 @@
 
 #include "arena.h"
 #include "atomic.h"
+#include "clock.h"
 #include "compiler.h"
+#include "handover.h"
 #include "kvs.h"
 #include "mem.h"
+#include "wheel.h"
 
 struct kvs__entry {
 	kvs__u64 next;      /* (a) list.h */
@@ -40,6 +46,13 @@ struct kvs__entry {
 	unsigned char bytes[]; /* (i) */
 };
 
+/* What stands before the header of an entry with a deadline. */
+struct kvs__timed {
+	struct kvs__message retire; /* of the remover, then of the role's holder (expiry.h) */
+	struct kvs__timer
+		timer; /* of the publisher, then of the role's holder; its deadline (i) but for the flag */
+};
+
 /* A value's own block; shared by counting, so that it can outlive its entry. */
 struct kvs__block {
 	kvs__u64 refs; /* (a) */
@@ -48,6 +61,7 @@ struct kvs__block {
 };
 
 #define KVS__HEADER ((size_t)32)
+#define KVS__TIMED ((size_t)32)
 #define KVS__INLINE_MAX ((size_t)4096)
 #define KVS__EXTENT_LEN 0x3fffffffu
 #define KVS__EXTENT_DEADLINE 0x40000000u
@@ -58,6 +72,7 @@ struct kvs__block {
 #define KVS__KEY_LEN_MASK ((uint64_t)0xffff)
 
 _Static_assert(offsetof(struct kvs__entry, bytes) == 32, "the header is 32 bytes");
+_Static_assert(sizeof(struct kvs__timed) == KVS__TIMED, "a timed entry has 32 bytes more");
 _Static_assert(KVS_VALUE_MAX == KVS__EXTENT_LEN, "a value's length fits its field");
 _Static_assert(KVS_KEY_MAX == KVS__KEY_LEN_MASK, "a key's length fits its field");
 
@@ -82,6 +97,36 @@ KVS_INLINE uint64_t kvs__entry_version(const struct kvs__entry *e)
 	return e->version >> KVS__VERSION_SHIFT;
 }
 
+KVS_INLINE bool kvs__entry_is_timed(const struct kvs__entry *e)
+{
+	return (e->extent & KVS__EXTENT_DEADLINE) != 0;
+}
+
+/* kvs__entry_timed - What stands before a timed entry. kvs__timed_entry - The entry behind it. */
+KVS_INLINE struct kvs__timed *kvs__entry_timed(const struct kvs__entry *e)
+{
+	return (struct kvs__timed *)((uintptr_t)e - KVS__TIMED);
+}
+
+KVS_INLINE struct kvs__entry *kvs__timed_entry(struct kvs__timed *t)
+{
+	return (struct kvs__entry *)((uintptr_t)t + KVS__TIMED);
+}
+
+/* kvs__entry_deadline - When it expires, or KVS__NO_DEADLINE. */
+KVS_INLINE int64_t kvs__entry_deadline(const struct kvs__entry *e)
+{
+	if (likely(!kvs__entry_is_timed(e)))
+		return KVS__NO_DEADLINE;
+	return (int64_t)(load_relaxed(&kvs__entry_timed(e)->timer.deadline) & ~KVS__TIMER_FLAG);
+}
+
+/* kvs__entry_has_expired - Has the deadline of a timed entry passed? Reads the clock. */
+KVS_INLINE bool kvs__entry_has_expired(const struct kvs__clock *c, const struct kvs__entry *e)
+{
+	return kvs__entry_deadline(e) <= kvs__clock_now(c);
+}
+
 KVS_INLINE struct kvs__block *kvs__entry_block(const struct kvs__entry *e)
 {
 	struct kvs__block *b;
@@ -101,8 +146,15 @@ KVS_INLINE const void *kvs__entry_value(const struct kvs__entry *e)
 KVS_INLINE size_t kvs__entry_size(const struct kvs__entry *e)
 {
 	size_t tail = e->extent & KVS__EXTENT_BLOCK ? sizeof(void *) : kvs__entry_value_len(e);
+	size_t timed = kvs__entry_is_timed(e) ? KVS__TIMED : 0;
 
-	return KVS__HEADER + kvs__entry_key_len(e) + tail;
+	return timed + KVS__HEADER + kvs__entry_key_len(e) + tail;
+}
+
+/* kvs__entry_base - Where its block begins. */
+KVS_INLINE void *kvs__entry_base(const struct kvs__entry *e)
+{
+	return (void *)((uintptr_t)e - (kvs__entry_is_timed(e) ? KVS__TIMED : 0));
 }
 
 KVS_INLINE size_t kvs__entry_footprint(const struct kvs__entry *e)
@@ -188,6 +240,19 @@ KVS_INLINE void kvs__copy(void *to, const void *from, size_t n)
  */
 struct kvs__entry *kvs__entry_make(const struct kvs__pool *pool, struct kvs__heap *heap, uint64_t order,
 				   struct kvs_slice key, struct kvs_slice val);
+
+/* kvs__entry_make_timed - The same with a deadline, which may be KVS__NO_DEADLINE. */
+struct kvs__entry *kvs__entry_make_timed(const struct kvs__pool *pool, struct kvs__heap *heap,
+					 uint64_t order, struct kvs_slice key, struct kvs_slice val,
+					 int64_t deadline);
+
+/*
+ * kvs__entry_renew - A private entry with the key and the value of @e, and another deadline.
+ *
+ * Inside a section in which @e was met. A value in a block of its own is shared, a shorter one copied.
+ */
+struct kvs__entry *kvs__entry_renew(const struct kvs__pool *pool, struct kvs__heap *heap,
+				    const struct kvs__entry *e, int64_t deadline);
 
 /* kvs__block_hold, kvs__block_release - One reference more; one less, and the block is freed with the last. */
 void kvs__block_hold(struct kvs__block *b);

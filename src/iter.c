@@ -17,12 +17,25 @@
 
 #include "store.h"
 
-struct kvs__walk kvs__walk_start(const struct kvs__table *t, uint64_t after)
+struct kvs__walk kvs__walk_start(const struct kvs__table *t, uint64_t after,
+				 const struct kvs__clock *clock)
 {
 	struct kvs__start s = kvs__start_of(t, after << 16);
-	struct kvs__walk w = { t, after, s.word };
+	struct kvs__walk w = { t, after, s.word, clock };
 
 	return w;
+}
+
+/*
+ * Has @e, which was met unmarked, expired? Then its link is loaded again, for the verdict and to go on by: if it was
+ * replaced meanwhile, its replacement comes next, and a key that was renewed in time is not missed.
+ */
+static bool pass_expired(struct kvs__walk *w, const struct kvs__entry *e)
+{
+	if (!w->clock || !kvs__entry_has_expired(w->clock, e))
+		return false;
+	w->link = load_seq_cst(&e->next);
+	return true;
 }
 
 struct kvs__entry *kvs__walk_next(struct kvs__walk *w)
@@ -40,6 +53,8 @@ struct kvs__entry *kvs__walk_next(struct kvs__walk *w)
 		if (!kvs__word_is_marked(w->link) && kvs__order_key(e->order) > w->after) {
 			if (unlikely(load_seq_cst(&e->stamp) == 0))
 				kvs__settle_met(w->table->cut, e, false);
+			if (unlikely(kvs__entry_is_timed(e)) && pass_expired(w, e))
+				continue;
 			return e;
 		}
 	}
@@ -57,6 +72,7 @@ static uint64_t cursor_make(uint64_t shard, uint64_t order_key)
 }
 
 struct page {
+	const struct kvs *kv;
 	struct kvs_item *items;
 	size_t cap;
 	size_t count;     /* collected, the last run perhaps not whole */
@@ -65,16 +81,16 @@ struct page {
 	uint64_t position; /* order key of the last whole run */
 };
 
-static void item_of(const struct kvs__entry *e, struct kvs_item *ret)
+static void item_of(const struct kvs *kv, const struct kvs__entry *e, struct kvs_item *ret)
 {
 	ret->key = kvs_bytes(e->bytes, kvs__entry_key_len(e));
-	kvs__value_of(e, &ret->value);
+	kvs__value_of(kv, e, &ret->value);
 }
 
 /* Length of the run of @order_key from its first item on: what a buffer would have to hold. */
-static size_t run_length(const struct kvs__table *t, uint64_t order_key)
+static size_t run_length(const struct kvs *kv, const struct kvs__table *t, uint64_t order_key)
 {
-	struct kvs__walk w = kvs__walk_start(t, order_key - 1);
+	struct kvs__walk w = kvs__walk_start(t, order_key - 1, &kv->clock);
 	struct kvs__entry *e;
 	size_t n = 0;
 
@@ -86,7 +102,7 @@ static size_t run_length(const struct kvs__table *t, uint64_t order_key)
 /* Fill from one table. true: its end was reached. */
 static bool page_fill(struct page *p, const struct kvs__table *t, uint64_t after)
 {
-	struct kvs__walk w = kvs__walk_start(t, after);
+	struct kvs__walk w = kvs__walk_start(t, after, &p->kv->clock);
 	struct kvs__entry *e;
 
 	while ((e = kvs__walk_next(&w)) != NULL) {
@@ -99,25 +115,25 @@ static bool page_fill(struct page *p, const struct kvs__table *t, uint64_t after
 		if (p->count == p->cap)
 			return false;
 		p->last = order_key;
-		item_of(e, &p->items[p->count++]);
+		item_of(p->kv, e, &p->items[p->count++]);
 	}
 	p->whole = p->count;
 	return true;
 }
 
-static int scan_root(const struct kvs__root *root, uint64_t *cursor, struct kvs_item *items, size_t cap,
-		     size_t *ret_count)
+static int scan_root(const struct kvs *kv, const struct kvs__root *root, uint64_t *cursor,
+		     struct kvs_item *items, size_t cap, size_t *ret_count)
 {
 	uint64_t shard = *cursor >> CURSOR_SHARD_SHIFT;
 	uint64_t after = *cursor & CURSOR_ORDER_MASK;
-	struct page p = { .items = items, .cap = cap };
+	struct page p = { .kv = kv, .items = items, .cap = cap };
 
 	for (; shard < root->shards; shard++) {
 		p.last = after;
 		p.position = after;
 		if (!page_fill(&p, &root->table[shard], after)) {
 			if (p.whole == 0 && p.count) {
-				*ret_count = run_length(&root->table[shard], p.last);
+				*ret_count = run_length(kv, &root->table[shard], p.last);
 				return KVS_ERR_BUFFER_TOO_SMALL;
 			}
 			*cursor = cursor_make(shard, p.position);
@@ -148,7 +164,7 @@ KVS_API int kvs_scan(struct kvs *kv, uint64_t *cursor, struct kvs_item *items, s
 		return KVS_ERR_STORE_CLOSED;
 	if (*cursor >> CURSOR_SHARD_SHIFT >= root->shards)
 		return KVS_ERR_INVALID_ARGUMENT;
-	return scan_root(root, cursor, items, cap, ret_count);
+	return scan_root(kv, root, cursor, items, cap, ret_count);
 }
 
 /* ---- foreach ---- */
@@ -156,9 +172,10 @@ KVS_API int kvs_scan(struct kvs *kv, uint64_t *cursor, struct kvs_item *items, s
 #define SECTION_ITEMS 64u /* callbacks in one read section, but for the end of a run */
 
 /* One section's worth. @after moves on. Returns what @fn returned; *ret_end: the table's end was reached. */
-static int visit_some(const struct kvs__table *t, uint64_t *after, kvs_foreach_fn fn, void *arg, bool *ret_end)
+static int visit_some(const struct kvs *kv, const struct kvs__table *t, uint64_t *after,
+		      kvs_foreach_fn fn, void *arg, bool *ret_end)
 {
-	struct kvs__walk w = kvs__walk_start(t, *after);
+	struct kvs__walk w = kvs__walk_start(t, *after, &kv->clock);
 	struct kvs__entry *e;
 	size_t n = 0;
 
@@ -169,7 +186,7 @@ static int visit_some(const struct kvs__table *t, uint64_t *after, kvs_foreach_f
 		if (n >= SECTION_ITEMS && kvs__order_key(e->order) != *after)
 			return 0;
 		*after = kvs__order_key(e->order);
-		item_of(e, &item);
+		item_of(kv, e, &item);
 		err = fn(&item, arg);
 		if (err)
 			return err;
@@ -188,7 +205,7 @@ static int visit_section(struct kvs *kv, uint64_t *shard, uint64_t *after, kvs_f
 	kvs__rcu_read_lock();
 	root = load_seq_cst(&kv->root);
 	if (root)
-		err = visit_some(&root->table[*shard], after, fn, arg, &end);
+		err = visit_some(kv, &root->table[*shard], after, fn, arg, &end);
 	kvs__rcu_read_unlock();
 	if (end) {
 		*after = 0;

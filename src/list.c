@@ -44,6 +44,29 @@ bool kvs__pass_head(const struct kvs__table *t, uint64_t link, uint64_t order)
 	return kvs__head_order(t, kvs__link_head(link)) <= order;
 }
 
+/* ---- lookup of what may have expired ---- */
+
+/*
+ * The clock is read after the entry was found. Past the deadline, the entry's link is loaded again: if it was replaced
+ * meanwhile, perhaps by a write that finished before the deadline, the key may never have been absent, and the
+ * lookup goes on from that link as if it had met the entry marked.
+ */
+const struct kvs__entry *kvs__lookup_timed(const struct kvs__clock *c, const struct kvs__table *t,
+					   uint64_t order, const unsigned char *key,
+					   const struct kvs__entry *e)
+{
+	while (e && kvs__entry_is_timed(e) && kvs__entry_has_expired(c, e)) {
+		uint64_t word = load_seq_cst(&e->next); /* LP(lookup, expired) */
+
+		if (!kvs__word_is_marked(word))
+			return NULL;
+		if (unlikely(kvs__word_state(word) == KVS__ENTRY_DELETED_OWED))
+			kvs__settle_met(t->cut, e, true);
+		e = kvs__lookup_from(t, order, key, word, KVS__WINDOW_MAX);
+	}
+	return e;
+}
+
 /* ---- find ---- */
 
 /* A marked entry is about to be taken out, or its key reported absent: its removal must be settled. */

@@ -27,20 +27,11 @@ KVS_INLINE uint64_t kvs__order_key(uint64_t order)
 /* kvs__pass_head - A walker for @order came to a head: false if that lies behind. Cold. */
 bool kvs__pass_head(const struct kvs__table *t, uint64_t link, uint64_t order);
 
-/*
- * kvs__lookup - The live entry of a key, or NULL. Reads only, never retries. Inside a section.
- *
- * LP(lookup, found)   the load of the entry's link that shows it unmarked.
- * LP(lookup, absent)  see CONCURRENCY.md: the mark of the entry that was last seen deleted, or the load
- *                     of the link that led past the place where a new key would stand.
- */
-KVS_INLINE const struct kvs__entry *kvs__lookup(const struct kvs__table *t, uint64_t order,
-						const unsigned char *key)
+/* kvs__lookup_from - The rest of a lookup, from a @link that leads to its place or before it. */
+KVS_INLINE const struct kvs__entry *kvs__lookup_from(const struct kvs__table *t, uint64_t order,
+						     const unsigned char *key, uint64_t link,
+						     uint64_t limit)
 {
-	struct kvs__start s = kvs__start_of(t, order);
-	uint64_t limit = kvs__window_limit(order, s.bits);
-	uint64_t link = s.word;
-
 	while (kvs__link_window(link) <= limit) {
 		const struct kvs__entry *e;
 		uint64_t word;
@@ -73,6 +64,31 @@ KVS_INLINE const struct kvs__entry *kvs__lookup(const struct kvs__table *t, uint
 	}
 	return NULL;
 }
+
+/*
+ * kvs__lookup - The live entry of a key, or NULL. Reads only, never retries. Inside a section.
+ *
+ * LP(lookup, found)   the load of the entry's link that shows it unmarked.
+ * LP(lookup, absent)  see CONCURRENCY.md: the mark of the entry that was last seen deleted, or the load
+ *                     of the link that led past the place where a new key would stand.
+ */
+KVS_INLINE const struct kvs__entry *kvs__lookup(const struct kvs__table *t, uint64_t order,
+						const unsigned char *key)
+{
+	struct kvs__start s = kvs__start_of(t, order);
+
+	return kvs__lookup_from(t, order, key, s.word, kvs__window_limit(order, s.bits));
+}
+
+/*
+ * kvs__lookup_timed - @e, which a lookup has found and which is timed; or, if it has expired, NULL, unless the
+ * key was renewed meanwhile.
+ *
+ * LP(lookup, expired)  the load that shows the entry still unmarked, with the clock past its deadline.
+ */
+const struct kvs__entry *kvs__lookup_timed(const struct kvs__clock *c, const struct kvs__table *t,
+					   uint64_t order, const unsigned char *key,
+					   const struct kvs__entry *e);
 
 /*
  * A place in the list, as kvs__find left it. pred is the link that a new key is put behind: its

@@ -50,6 +50,8 @@ static int check(const struct kvs_options *o, const char **ret_option)
 		return fault(ret_option, "initial_capacity", KVS_ERR_INVALID_ARGUMENT);
 	if (o->allocator && (!o->allocator->alloc || !o->allocator->free))
 		return fault(ret_option, "allocator", KVS_ERR_INVALID_ARGUMENT);
+	if (o->clock && (!o->clock->boot_ms || !o->clock->wall_ms))
+		return fault(ret_option, "clock", KVS_ERR_INVALID_ARGUMENT);
 	return check_functions(o, ret_option);
 }
 

@@ -25,15 +25,16 @@ KVS_INLINE int find(struct kvs *kv, const struct kvs__target *target, const stru
 
 	if (unlikely(!root))
 		return KVS_ERR_STORE_CLOSED;
-	*ret = kvs__lookup(&root->table[target->shard], target->wanted.order, target->wanted.key);
+	*ret = kvs__find_live(kv, &root->table[target->shard], &target->wanted);
 	return *ret ? KVS_OK : KVS_ERR_NOT_FOUND;
 }
 
-KVS_INLINE int copy_out(const struct kvs__entry *e, void *buf, size_t cap, struct kvs_value *ret)
+KVS_INLINE int copy_out(const struct kvs *kv, const struct kvs__entry *e, void *buf, size_t cap,
+			struct kvs_value *ret)
 {
 	struct kvs_value v;
 
-	kvs__value_of(e, &v);
+	kvs__value_of(kv, e, &v);
 	if (unlikely(v.len > cap)) {
 		v.data = NULL;
 		if (ret)
@@ -61,7 +62,7 @@ KVS_API int kvs_get(struct kvs *kv, struct kvs_slice key, void *buf, size_t cap,
 	kvs__rcu_read_lock();
 	err = find(kv, &target, &e);
 	if (likely(!err))
-		err = copy_out(e, buf, cap, ret);
+		err = copy_out(kv, e, buf, cap, ret);
 	kvs__rcu_read_unlock();
 	count_read(kv, err);
 	return err;
@@ -110,7 +111,7 @@ KVS_API int kvs_borrow(struct kvs *kv, struct kvs_slice key, struct kvs_value *r
 		return KVS_ERR_NO_READ_SECTION;
 	err = find(kv, &target, &e);
 	if (likely(!err))
-		kvs__value_of(e, ret);
+		kvs__value_of(kv, e, ret);
 	count_read(kv, err);
 	return err;
 }
@@ -128,6 +129,37 @@ KVS_API int kvs_exists(struct kvs *kv, struct kvs_slice key)
 		return err;
 	kvs__rcu_read_lock();
 	err = find(kv, &target, &e);
+	kvs__rcu_read_unlock();
+	count_read(kv, err);
+	return err;
+}
+
+static int64_t time_left(const struct kvs *kv, const struct kvs__entry *e)
+{
+	int64_t deadline = kvs__entry_deadline(e);
+	int64_t left;
+
+	if (deadline == KVS__NO_DEADLINE)
+		return 0;
+	left = deadline - kvs__clock_now(&kv->clock);
+	return left > 0 ? left : 1; /* it was there a moment ago */
+}
+
+KVS_API int kvs_ttl(struct kvs *kv, struct kvs_slice key, int64_t *ret_ttl_ms)
+{
+	const struct kvs__entry *e;
+	struct kvs__target target;
+	int err;
+
+	if (unlikely(!kv || !ret_ttl_ms))
+		return KVS_ERR_INVALID_ARGUMENT;
+	err = kvs__target_of(kv, key, &target);
+	if (unlikely(err))
+		return err;
+	kvs__rcu_read_lock();
+	err = find(kv, &target, &e);
+	if (!err)
+		*ret_ttl_ms = time_left(kv, e);
 	kvs__rcu_read_unlock();
 	count_read(kv, err);
 	return err;

@@ -40,8 +40,9 @@ enum state { WALKING, CLOSING, DONE };
 
 struct kvs_snapshot {
 	struct kvs *kv;
-	uint32_t id;                    /* S (i) */
-	uint64_t max_memory;            /* bytes (i) */
+	uint32_t id;         /* S (i) */
+	int64_t now;         /* the store's clock at the cut, ms (i) */
+	uint64_t max_memory; /* bytes (i) */
 	pthread_mutex_t lock;
 	enum state state;               /* (l) lock */
 	uint64_t next_unit;             /* (l) lock */
@@ -129,6 +130,9 @@ bool kvs__hand_over(struct kvs *kv, struct kvs__slot *slot, struct kvs__entry *e
 
 /* ---- begin ---- */
 
+static void owed_retire_all(struct kvs_snapshot *s, struct owed *o);
+static void spent_free(struct kvs_snapshot *s);
+
 /* The smallest multiple of 4 above the last one; never 0. */
 static uint32_t next_id(const struct kvs *kv)
 {
@@ -137,15 +141,44 @@ static uint32_t next_id(const struct kvs *kv)
 	return id ? id : 4;
 }
 
-static void cut(struct kvs *kv, struct kvs_snapshot *s)
+/*
+ * One attempt. false: the clock moved on while the cut was made, so that a deadline may lie inside it: some have been told
+ * that a key is gone before the cut, and others have seen it after. The attempt ends like a snapshot.
+ */
+static bool cut(struct kvs *kv, struct kvs_snapshot *s)
 {
+	bool still;
+
 	s->id = next_id(kv);
 	store_seq_cst(&kv->cut.running, s);
 	store_seq_cst(&kv->cut.era, s->id);
 	store_seq_cst(&kv->cut.mode, KVS__LATE);
-	kvs__rcu_wait(&kv->reclaim.worker);        /* GP: writes that saw QUIET lie before the cut */
-	store_seq_cst(&kv->cut.era, s->id + 2);    /* the cut */
-	store_seq_cst(&kv->cut.mode, KVS__POST);
+	kvs__rcu_wait(&kv->reclaim.worker); /* GP: writes that saw QUIET lie before the cut */
+	s->now = kvs__clock_now(&kv->clock);
+	store_seq_cst(&kv->cut.era, s->id + 2); /* the cut */
+	still = s->now == kvs__clock_now(&kv->clock);
+	store_seq_cst(&kv->cut.mode, still ? KVS__POST : KVS__QUIET);
+	return still;
+}
+
+#define CUT_ATTEMPTS 100u
+
+/* What the writers of a lost attempt have left to it goes the way of all that was removed. */
+static int cut_until_still(struct kvs *kv, struct kvs_snapshot *s)
+{
+	unsigned i;
+
+	for (i = 0; i < CUT_ATTEMPTS; i++) {
+		if (cut(kv, s))
+			return KVS_OK;
+		kvs__rcu_wait(&kv->reclaim.worker); /* GP: writers that saw LATE; INV-C4 */
+		owed_retire_all(s, xchg_seq_cst(&s->queue, NULL));
+		store_seq_cst(&s->failed, 0);
+		store_seq_cst(&s->held, 0);
+	}
+	spent_free(s);
+	store_seq_cst(&kv->cut.running, NULL);
+	return KVS_ERR_BUSY; /* a clock that never stands still */
 }
 
 static int options_read(const struct kvs_snapshot_options *opts, uint64_t *ret_max_memory)
@@ -161,6 +194,7 @@ static int options_read(const struct kvs_snapshot_options *opts, uint64_t *ret_m
 static int begin_held(struct kvs *kv, uint64_t max_memory, struct kvs_snapshot **ret)
 {
 	struct kvs_snapshot *s;
+	int err;
 
 	if (load_seq_cst(&kv->cut.running))
 		return KVS_ERR_BUSY;
@@ -170,7 +204,12 @@ static int begin_held(struct kvs *kv, uint64_t max_memory, struct kvs_snapshot *
 	s->kv = kv;
 	s->max_memory = max_memory;
 	(void)pthread_mutex_init(&s->lock, NULL);
-	cut(kv, s);
+	err = cut_until_still(kv, s);
+	if (err) {
+		pthread_mutex_destroy(&s->lock);
+		kvs__mem_lines_free(&kv->pool.mem, s, sizeof(*s));
+		return err;
+	}
 	*ret = s;
 	return KVS_OK;
 }
@@ -338,8 +377,16 @@ static bool is_removed_after(struct kvs_snapshot *s, struct kvs__entry *e, uint6
 	}
 }
 
+/* A key whose deadline had come at the cut's millisecond was gone by then. */
+static bool had_expired(const struct kvs_snapshot *s, const struct kvs__entry *e)
+{
+	return kvs__entry_is_timed(e) && kvs__entry_deadline(e) <= s->now;
+}
+
 static bool is_ours(struct kvs_snapshot *s, struct kvs__entry *e, uint64_t word)
 {
+	if (unlikely(had_expired(s, e)))
+		return false;
 	if (kvs__word_is_marked(word) && !is_removed_after(s, e, word))
 		return false;
 	return kvs__take(&s->kv->cut, e, s->id);
@@ -362,7 +409,7 @@ static void keep(struct kvs_snapshot_part *p, const struct kvs__entry *e)
 
 	p->held[p->count] = NULL;
 	item->key = kvs_bytes(copy_in(p, e->bytes, key_len), key_len);
-	kvs__value_of(e, &item->value);
+	kvs__value_of(p->snapshot->kv, e, &item->value);
 	if (e->extent & KVS__EXTENT_BLOCK) {
 		p->held[p->count] = kvs__entry_block(e);
 		kvs__block_hold(p->held[p->count]);
@@ -507,13 +554,25 @@ static void quieten(struct kvs_snapshot *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
+/* Drop what heads the queue and had expired at the cut. true: something is left. */
+static bool queue_has_some(struct kvs_snapshot_part *p)
+{
+	while (p->queue && had_expired(p->snapshot, p->queue->entry)) {
+		struct owed *o = p->queue;
+
+		p->queue = o->next;
+		owed_retire(p->snapshot, o);
+	}
+	return p->queue != NULL;
+}
+
 /* Make something there to be returned. false: nothing is left for this part. */
 static bool fill(struct kvs_snapshot_part *p)
 {
-	while (p->at == p->count && !p->queue) {
+	while (p->at == p->count && !queue_has_some(p)) {
 		p->queue = xchg_seq_cst(&p->snapshot->queue, NULL);
 		if (p->queue)
-			break;
+			continue;
 		if (!p->has_unit) {
 			switch (work_next(p)) {
 			case WORK_UNIT:
@@ -537,7 +596,7 @@ static void return_owed(struct kvs_snapshot_part *p, struct kvs_item *ret)
 	p->current = p->queue;
 	p->queue = p->queue->next;
 	ret->key = kvs_bytes(e->bytes, kvs__entry_key_len(e));
-	kvs__value_of(e, &ret->value);
+	kvs__value_of(p->snapshot->kv, e, &ret->value);
 }
 
 KVS_API int kvs_snapshot_next(struct kvs_snapshot_part *p, struct kvs_item *ret_item)
@@ -556,7 +615,7 @@ KVS_API int kvs_snapshot_next(struct kvs_snapshot_part *p, struct kvs_item *ret_
 		err = failure(p->snapshot);
 		return err ? err : KVS_ERR_NOT_FOUND;
 	}
-	if (p->queue)
+	if (queue_has_some(p))
 		return_owed(p, ret_item);
 	else
 		*ret_item = p->items[p->at++];

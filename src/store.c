@@ -54,7 +54,7 @@ static struct kvs__root *root_make(struct kvs *kv)
 /* Free every entry of a table that no thread can reach. Returns their footprints. */
 static uint64_t table_free_entries(const struct kvs__pool *pool, const struct kvs__table *t)
 {
-	struct kvs__walk w = kvs__walk_start(t, 0);
+	struct kvs__walk w = kvs__walk_start(t, 0, NULL);
 	struct kvs__entry *batch[FREE_BATCH];
 	struct kvs__entry *e;
 	uint64_t bytes = 0;
@@ -106,6 +106,7 @@ static void take_options(struct kvs *kv, const struct kvs_options *o)
 	kv->shard_ctx = o->shard_ctx;
 	kv->cut.reader_settles = &kv->reader_settles;
 	store_relaxed(&kv->cut.era, KVS__ERA_FIRST);
+	kvs__clock_init(&kv->clock, o->clock);
 	kv->bits_min = bits_for(o->initial_capacity / kv->shards);
 }
 
@@ -357,7 +358,7 @@ bool kvs__value_copy(const struct kvs *kv, const struct kvs__entry *e, struct kv
 	struct kvs_value v;
 	void *to = NULL;
 
-	kvs__value_of(e, &v);
+	kvs__value_of(kv, e, &v);
 	if (v.len) {
 		to = kvs__mem_alloc(&kv->pool.mem, v.len);
 		if (!to)

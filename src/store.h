@@ -41,6 +41,7 @@ struct kvs {
 	struct kvs__hasher hasher;       /* (i) */
 	struct kvs__version_counter *versions; /* (i) */
 	struct kvs__pool pool;           /* (i) */
+	struct kvs__clock clock;         /* (i) but for its offset */
 	struct kvs__pages pages;         /* of the directories; its own lock */
 	unsigned bits_min;               /* (i) */
 	/* the rest is off the paths of operations */
@@ -98,12 +99,26 @@ KVS_INLINE uint64_t kvs__next_version(struct kvs *kv, uint32_t shard)
 }
 
 /* kvs__value_of - Describe a reachable entry's value, borrowed. */
-KVS_INLINE void kvs__value_of(const struct kvs__entry *e, struct kvs_value *ret)
+KVS_INLINE void kvs__value_of(const struct kvs *kv, const struct kvs__entry *e,
+			      struct kvs_value *ret)
 {
 	ret->data = kvs__entry_value(e);
 	ret->len = kvs__entry_value_len(e);
 	ret->version = kvs__entry_version(e);
 	ret->expires_at_ms = 0;
+	if (unlikely(kvs__entry_is_timed(e)))
+		ret->expires_at_ms = kvs__clock_wall_of(&kv->clock, kvs__entry_deadline(e));
+}
+
+/* kvs__find_live - The entry of a key that is there and has not expired, or NULL. Inside a section. */
+KVS_INLINE const struct kvs__entry *kvs__find_live(const struct kvs *kv, const struct kvs__table *t,
+						   const struct kvs__wanted *wanted)
+{
+	const struct kvs__entry *e = kvs__lookup(t, wanted->order, wanted->key);
+
+	if (unlikely(e && kvs__entry_is_timed(e)))
+		return kvs__lookup_timed(&kv->clock, t, wanted->order, wanted->key, e);
+	return e;
 }
 
 /* kvs__value_copy - The same in new memory. false: no memory. */

@@ -14,9 +14,14 @@
  *   REPLACE       NOT_FOUND                  replace
  *   COMPARE       NOT_FOUND                  replace if the version is the expected one, else VERSION_MISMATCH
  *   DELETE        NOT_FOUND                  delete
+ *   EXPIRE        NOT_FOUND                  replace by an entry with the same value and another deadline
+ *   TOUCH         NOT_FOUND                  the same if the new deadline is later, else nothing
+ *
+ * An entry whose deadline has passed counts as absent, though it is still in the list: an insert then
+ * replaces it.
  *
  * Linearization points of failures: DUPLICATE and VERSION_MISMATCH, the load of the present entry's
- * unmarked link; NOT_FOUND, as a lookup's.
+ * unmarked link; NOT_FOUND, as a lookup's; a TOUCH that changes nothing, the load of the present entry's link.
  */
 #include "write.h"
 
@@ -128,10 +133,63 @@ static int delete(struct write *w, const struct kvs__place *p)
 	return KVS_OK;
 }
 
+/*
+ * The key's deadline has passed: it is absent. The clock was read after the entry was found, so unless that has
+ * been replaced meanwhile the key is gone now; if it has, perhaps in time, look again.
+ */
+static int on_expired(struct write *w, const struct kvs__place *p)
+{
+	if (w->mode != MODE_SET && w->mode != MODE_ADD)
+		return kvs__word_is_marked(load_seq_cst(&p->match->next)) ? AGAIN
+									  : KVS_ERR_NOT_FOUND;
+	if (!reserve(w))
+		return KVS_ERR_NO_MEMORY;
+	if (w->old)
+		kvs_value_free(w->kv, w->old); /* of an attempt that was lost */
+	w->version = kvs__next_version(w->kv, w->target.shard);
+	dress(w);
+	if (!kvs__replace_at(w->table, p, w->fresh))
+		return AGAIN;
+	retire(w, p->match);
+	add_owned(&w->slot->inserts, 1);
+	return KVS_OK;
+}
+
+static bool lives_longer(const struct write *w, const struct kvs__entry *e)
+{
+	int64_t deadline = kvs__entry_deadline(e);
+
+	if (deadline == KVS__NO_DEADLINE)
+		return true;
+	return w->deadline != KVS__NO_DEADLINE && deadline >= w->deadline;
+}
+
+/* EXPIRE, TOUCH: the deadline of an entry never changes, so another entry takes its place. */
+static int renew(struct write *w, const struct kvs__place *p)
+{
+	if (w->fresh) {
+		kvs__entry_free(&w->kv->pool, w->fresh); /* of an attempt that was lost */
+		w->fresh = NULL;
+	}
+	w->version = kvs__entry_version(p->match);
+	if (w->mode == MODE_TOUCH && lives_longer(w, p->match))
+		return KVS_OK;
+	w->fresh = kvs__entry_renew(&w->kv->pool, &w->slot->heap, p->match, w->deadline);
+	if (!w->fresh || !reserve(w))
+		return KVS_ERR_NO_MEMORY;
+	w->fresh_bytes = kvs__entry_footprint(w->fresh);
+	return replace(w, p);
+}
+
 static int on_present(struct write *w, const struct kvs__place *p)
 {
 	uint64_t version = kvs__entry_version(p->match);
 
+	if (unlikely(kvs__entry_is_timed(p->match)) &&
+	    kvs__entry_has_expired(&w->kv->clock, p->match))
+		return on_expired(w, p);
+	if (unlikely(w->mode >= MODE_EXPIRE))
+		return renew(w, p);
 	if (w->mode == MODE_ADD || (w->mode == MODE_COMPARE && version != w->expected)) {
 		w->version = version;
 		return w->mode == MODE_ADD ? KVS_ERR_DUPLICATE : KVS_ERR_VERSION_MISMATCH;
@@ -206,7 +264,8 @@ int kvs__write_prepare(struct write *w, struct kvs_slice key, const struct kvs_s
 		return KVS_ERR_NO_MEMORY;
 	if (!val)
 		return KVS_OK;
-	w->fresh = kvs__entry_make(&w->kv->pool, &w->slot->heap, w->target.wanted.order, key, *val);
+	w->fresh = kvs__entry_make_timed(&w->kv->pool, &w->slot->heap, w->target.wanted.order, key,
+					 *val, w->deadline);
 	if (!w->fresh)
 		return KVS_ERR_NO_MEMORY;
 	w->fresh_bytes = kvs__entry_footprint(w->fresh);
@@ -287,4 +346,79 @@ KVS_API int kvs_get_and_delete(struct kvs *kv, struct kvs_slice key, struct kvs_
 	if (!err)
 		*ret_old = old;
 	return err;
+}
+
+/* ---- with a deadline ---- */
+
+static int write_ex(struct write *w, struct kvs_slice key, const struct kvs_slice *val,
+		    struct kvs_expiry expiry, uint64_t *ret_version)
+{
+	int err;
+
+	if (!w->kv)
+		return KVS_ERR_INVALID_ARGUMENT;
+	err = kvs__clock_deadline(&w->kv->clock, expiry, &w->deadline);
+	return err ? err : write_key(w, key, val, ret_version);
+}
+
+KVS_API int kvs_set_ex(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+		       struct kvs_expiry expiry, uint64_t *ret_version)
+{
+	struct write w = { .kv = kv, .mode = MODE_SET };
+
+	return write_ex(&w, key, &val, expiry, ret_version);
+}
+
+KVS_API int kvs_add_ex(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+		       struct kvs_expiry expiry, uint64_t *ret_version)
+{
+	struct write w = { .kv = kv, .mode = MODE_ADD };
+
+	return write_ex(&w, key, &val, expiry, ret_version);
+}
+
+KVS_API int kvs_replace_ex(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+			   struct kvs_expiry expiry, uint64_t *ret_version)
+{
+	struct write w = { .kv = kv, .mode = MODE_REPLACE };
+
+	return write_ex(&w, key, &val, expiry, ret_version);
+}
+
+KVS_API int kvs_compare_and_set_ex(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+				   uint64_t expected, struct kvs_expiry expiry,
+				   uint64_t *ret_version)
+{
+	struct write w = { .kv = kv, .mode = MODE_COMPARE, .expected = expected };
+
+	return write_ex(&w, key, &val, expiry, ret_version);
+}
+
+KVS_API int kvs_expire(struct kvs *kv, struct kvs_slice key, int64_t ttl_ms, uint64_t *ret_version)
+{
+	struct write w = { .kv = kv, .mode = MODE_EXPIRE };
+
+	return write_ex(&w, key, NULL, kvs_after(ttl_ms), ret_version);
+}
+
+KVS_API int kvs_expire_at(struct kvs *kv, struct kvs_slice key, int64_t wall_ms,
+			  uint64_t *ret_version)
+{
+	struct write w = { .kv = kv, .mode = MODE_EXPIRE };
+
+	return write_ex(&w, key, NULL, kvs_at(wall_ms), ret_version);
+}
+
+KVS_API int kvs_persist(struct kvs *kv, struct kvs_slice key, uint64_t *ret_version)
+{
+	struct write w = { .kv = kv, .mode = MODE_EXPIRE };
+
+	return write_ex(&w, key, NULL, kvs_after(0), ret_version);
+}
+
+KVS_API int kvs_touch(struct kvs *kv, struct kvs_slice key, int64_t ttl_ms, uint64_t *ret_version)
+{
+	struct write w = { .kv = kv, .mode = MODE_TOUCH };
+
+	return write_ex(&w, key, NULL, kvs_after(ttl_ms), ret_version);
 }

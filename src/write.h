@@ -5,7 +5,7 @@
 
 #include "store.h"
 
-enum mode { MODE_SET, MODE_ADD, MODE_REPLACE, MODE_COMPARE, MODE_DELETE };
+enum mode { MODE_SET, MODE_ADD, MODE_REPLACE, MODE_COMPARE, MODE_DELETE, MODE_EXPIRE, MODE_TOUCH };
 
 #define AGAIN 1 /* internal: the CAS was lost */
 
@@ -16,6 +16,7 @@ struct write {
 	struct kvs__target target;
 	enum mode mode;
 	uint64_t expected; /* COMPARE */
+	int64_t deadline;  /* of what is written; KVS__NO_DEADLINE, which is 0: none */
 	struct kvs__entry
 		*fresh;       /* private until published, not ours from then on; NULL for DELETE */
 	uint64_t fresh_bytes; /* its footprint, while it could still be looked at */
@@ -28,7 +29,7 @@ struct write {
 /*
  * kvs__write_prepare - Everything that can be refused before the store is looked at; then the entry is made.
  *
- * kv and mode are set. @val NULL for DELETE. On an error there is nothing to give back.
+ * kv and mode are set. @val NULL for DELETE, EXPIRE and TOUCH. On an error there is nothing to give back.
  */
 int kvs__write_prepare(struct write *w, struct kvs_slice key, const struct kvs_slice *val);
 

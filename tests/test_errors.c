@@ -2,8 +2,7 @@
 /*
  * test_errors.c - every error code by name: who answers it, and that nothing was changed.
  *
- * INVALID_TTL, CORRUPTED_SNAPSHOT, UNSUPPORTED_VERSION and MEMORY_LIMIT belong to expiry,
- * snapshot files and limits, and UNKNOWN to codes from elsewhere: no function of this version
+ * CORRUPTED_SNAPSHOT, UNSUPPORTED_VERSION and MEMORY_LIMIT belong to snapshot files and limits, and UNKNOWN to codes from elsewhere: no function of this version
  * returns them, so their tests check only value, name and sentence.
  */
 #include "configs.h"
@@ -98,6 +97,56 @@ static int call_delete(struct kvs *kv, struct kvs_slice key)
 	return kvs_delete(kv, key, NULL);
 }
 
+static int call_set_ex(struct kvs *kv, struct kvs_slice key)
+{
+	return kvs_set_ex(kv, key, kvs_str("changed"), kvs_after(3600000), NULL);
+}
+
+static int call_add_ex(struct kvs *kv, struct kvs_slice key)
+{
+	return kvs_add_ex(kv, key, kvs_str("changed"), kvs_after(3600000), NULL);
+}
+
+static int call_replace_ex(struct kvs *kv, struct kvs_slice key)
+{
+	return kvs_replace_ex(kv, key, kvs_str("changed"), kvs_after(3600000), NULL);
+}
+
+static int call_compare_and_set_ex(struct kvs *kv, struct kvs_slice key)
+{
+	struct kvs_value value = { .version = 1 };
+
+	(void)kvs_get(kv, key, NULL, 0, &value);
+	return kvs_compare_and_set_ex(kv, key, kvs_str("changed"), value.version, kvs_after(3600000), NULL);
+}
+
+static int call_expire(struct kvs *kv, struct kvs_slice key)
+{
+	return kvs_expire(kv, key, 3600000, NULL);
+}
+
+static int call_expire_at(struct kvs *kv, struct kvs_slice key)
+{
+	return kvs_expire_at(kv, key, INT64_MAX, NULL);
+}
+
+static int call_persist(struct kvs *kv, struct kvs_slice key)
+{
+	return kvs_persist(kv, key, NULL);
+}
+
+static int call_touch(struct kvs *kv, struct kvs_slice key)
+{
+	return kvs_touch(kv, key, 3600000, NULL);
+}
+
+static int call_ttl(struct kvs *kv, struct kvs_slice key)
+{
+	int64_t ttl;
+
+	return kvs_ttl(kv, key, &ttl);
+}
+
 struct call {
 	const char *name;
 	int (*call)(struct kvs *kv, struct kvs_slice key);
@@ -115,6 +164,15 @@ static const struct call keyed_calls[] = {
 	{ "kvs_get_and_set", call_get_and_set },
 	{ "kvs_get_and_delete", call_get_and_delete },
 	{ "kvs_delete", call_delete },
+	{ "kvs_set_ex", call_set_ex },
+	{ "kvs_add_ex", call_add_ex },
+	{ "kvs_replace_ex", call_replace_ex },
+	{ "kvs_compare_and_set_ex", call_compare_and_set_ex },
+	{ "kvs_expire", call_expire },
+	{ "kvs_expire_at", call_expire_at },
+	{ "kvs_persist", call_persist },
+	{ "kvs_touch", call_touch },
+	{ "kvs_ttl", call_ttl },
 };
 
 static int call_borrow_outside(struct kvs *kv, struct kvs_slice key)
@@ -307,11 +365,39 @@ static void test_error_UNSUPPORTED_VERSION(void **state)
 		   "the snapshot was written by a newer version");
 }
 
+static void refuse_ttls(struct fixture *f)
+{
+	static const int64_t bad[] = { -1, INT64_MIN, INT64_MAX }; /* the last ends beyond the clock */
+	struct kvs_slice key = kvs_str("k"), other = kvs_str("other"), value = kvs_str("changed");
+	struct kvs_value old;
+	char buf[8];
+	int64_t ttl;
+
+	check_ok(kvs_set(f->kv, key, kvs_str("v"), NULL));
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		check_status(kvs_set_ex(f->kv, key, value, kvs_after(bad[i]), NULL), KVS_ERR_INVALID_TTL);
+		check_status(kvs_add_ex(f->kv, other, value, kvs_after(bad[i]), NULL), KVS_ERR_INVALID_TTL);
+		check_status(kvs_replace_ex(f->kv, key, value, kvs_after(bad[i]), NULL), KVS_ERR_INVALID_TTL);
+		check_status(kvs_compare_and_set_ex(f->kv, key, value, 1, kvs_after(bad[i]), NULL),
+			     KVS_ERR_INVALID_TTL);
+		check_status(kvs_expire(f->kv, key, bad[i], NULL), KVS_ERR_INVALID_TTL);
+		check_status(kvs_touch(f->kv, key, bad[i], NULL), KVS_ERR_INVALID_TTL);
+	}
+	check_status(kvs_set_ex(f->kv, key, value, kvs_at(-1), NULL), KVS_ERR_INVALID_TTL);
+	check_status(kvs_expire_at(f->kv, key, -1, NULL), KVS_ERR_INVALID_TTL);
+	check_ok(kvs_get(f->kv, key, buf, sizeof(buf), &old));
+	check(old.len == 1 && buf[0] == 'v' && old.expires_at_ms == 0);
+	check_ok(kvs_ttl(f->kv, key, &ttl));
+	check(ttl == 0);
+	check_u64(store_len(f->kv), 1);
+}
+
 static void test_error_INVALID_TTL(void **state)
 {
 	(void)state;
 	check_text(KVS_ERR_INVALID_TTL, -8, "INVALID_TTL",
 		   "the time to live is negative or out of range");
+	each_config(refuse_ttls);
 }
 
 static void test_error_MEMORY_LIMIT(void **state)
@@ -330,7 +416,8 @@ static void test_error_NOT_FOUND(void **state)
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(keyed_calls); i++) {
 		int (*call)(struct kvs *, struct kvs_slice) = keyed_calls[i].call;
-		bool makes = call == call_set || call == call_add || call == call_get_and_set;
+		bool makes = call == call_set || call == call_add || call == call_get_and_set ||
+			     call == call_set_ex || call == call_add_ex;
 
 		util_context(keyed_calls[i].name);
 		check_status(call(kv, kvs_str("absent")), makes ? KVS_OK : KVS_ERR_NOT_FOUND);

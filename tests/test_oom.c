@@ -226,6 +226,33 @@ static void op_compare_and_set(struct run *r, uint64_t k, struct kvs_slice key)
 		wrote(r, k, tag, version);
 }
 
+#define HOUR INT64_C(3600000) /* longer than any run */
+
+static void op_set_ex(struct run *r, uint64_t k, struct kvs_slice key)
+{
+	uint64_t tag = r->next_tag++, version = 0;
+	int err;
+
+	RETRIED(err, kvs_set_ex(r->kv, key, value_make(r, tag), kvs_after(HOUR), &version));
+	check_ok(err);
+	wrote(r, k, tag, version);
+}
+
+static void op_expire(struct run *r, uint64_t k, struct kvs_slice key)
+{
+	uint64_t version = 0;
+	int err;
+
+	RETRIED(err, kvs_expire(r->kv, key, k % 4 ? HOUR : 0, &version));
+	check_status(err, r->tag[k] ? KVS_OK : KVS_ERR_NOT_FOUND);
+	if (!err)
+		r->version[k] = version;
+	RETRIED(err, kvs_touch(r->kv, key, k % 8 ? 2 * HOUR : 1, &version));
+	check_status(err, r->tag[k] ? KVS_OK : KVS_ERR_NOT_FOUND);
+	if (!err)
+		r->version[k] = version;
+}
+
 static void op_get_and_set(struct run *r, uint64_t k, struct kvs_slice key)
 {
 	uint64_t tag = r->next_tag++, version = 0;
@@ -449,7 +476,8 @@ static const struct op {
 	void (*fn)(struct run *r, uint64_t k, struct kvs_slice key);
 	unsigned weight; /* of 2,000 */
 } ops[] = {
-	{ op_set, 600 },         { op_add, 250 },
+	{ op_set, 450 },         { op_add, 200 },
+	{ op_set_ex, 150 },      { op_expire, 50 },
 	{ op_replace, 150 },     { op_compare_and_set, 150 },
 	{ op_get_and_set, 150 }, { op_get_and_delete, 90 },
 	{ op_delete, 150 },      { op_get_alloc, 150 },
