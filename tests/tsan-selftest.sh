@@ -25,7 +25,7 @@ sow() {
 		perl -0pi -e 's/kvs__rcu_call\(&r->worker, &b->head, batch_ripe\);/batch_ripe(&b->head);/ or die' "$src/reclaim.c"
 		;;
 	use-after-section) # a borrow made outside: what is found is looked at after the section ended, now and then much later
-		perl -0pi -e 's/(KVS_API int kvs_borrow.*?)\terr = find\(kv, &target, &e\);\n/$1\tkvs__rcu_read_unlock();\n\terr = find(kv, &target, &e);\n\tstatic __thread unsigned turn;\n\tif (++turn % 64 == 0)\n\t\tusleep(200);\n/s or die; s/\A/#include <unistd.h>\n/; s/(KVS_API int kvs_borrow.*?kvs__value_of\(e, ret\);\n)/$1\tkvs__rcu_read_lock();\n/s or die' "$src/read.c"
+		perl -0pi -e 's/(KVS_API int kvs_borrow.*?)\terr = find\(kv, &target, &e\);\n/$1\tkvs__rcu_read_unlock();\n\terr = find(kv, &target, &e);\n\tstatic __thread unsigned turn;\n\tif (++turn % 64 == 0)\n\t\tusleep(200);\n/s or die; s/\A/#include <unistd.h>\n/; s/(KVS_API int kvs_borrow.*?kvs__value_of\(kv, e, ret\);\n)/$1\tkvs__rcu_read_lock();\n/s or die' "$src/read.c"
 		;;
 	esac
 }
