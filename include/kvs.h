@@ -18,7 +18,7 @@
  *             holds back the return of memory, not other threads' calls: keep it short.
  * Threads     Any thread may call anything at any time, kvs_free() excepted, which must be the
  *             last call on its store. No thread needs to register; a thread may exit at any time.
- * Waiting     Only kvs_open, kvs_close, kvs_free, kvs_clear, kvs_drain, kvs_fork_before and the
+ * Waiting     Only kvs_open, kvs_close, kvs_free, kvs_clear, kvs_drain, kvs_run, kvs_fork_before and the
  *             calls of a snapshot wait for other threads. Inside the caller's own read section they answer
  *             KVS_ERR_IN_READ_SECTION and change nothing.
  * Versions    Every entry carries a version (56 bits, never 0). It is never repeated in a store.
@@ -33,14 +33,17 @@
  *
  * WHICH CALLS MAY OVERLAP      "-" any way, "1" one at a time (the second waits its turn), "X" never
  *
- *                  reads  writes  iterate  clear  drain  close  free
- *     reads          -      -        -       -      -      -     X
- *     writes         -      -        -       -      -      -     X
- *     iterate        -      -        -       -      -      -     X
- *     clear          -      -        -       1      1      1     X
- *     drain          -      -        -       1      1      1     X
- *     close          -      -        -       1      1      1     X
- *     free           X      X        X       X      X      X     X
+ *                  reads  writes  iterate  run  clear  drain  close  free
+ *     reads          -      -        -      -     -      -      -     X
+ *     writes         -      -        -      -     -      -      -     X
+ *     iterate        -      -        -      -     -      -      -     X
+ *     run            -      -        -      B     B      B      B     X
+ *     clear          -      -        -      1     1      1      1     X
+ *     drain          -      -        -      1     1      1      1     X
+ *     close          -      -        -      1     1      1      1     X
+ *     free           X      X        X      X     X      X      X     X
+ *
+ *     "B": kvs_run answers KVS_ERR_BUSY while another of these is under way; they wait for it.
  */
 #ifndef KVS_H
 #define KVS_H
@@ -188,7 +191,7 @@ struct kvs_item {
 /*
  * Memory for a store. alloc and free are needed, zalloc may be NULL (then alloc and memset).
  * alloc returns memory aligned to 16 bytes, or NULL; free gets the size that was asked for. They
- * are called from any thread, several at once, and must not call this library.
+ * are called from any thread, several at once, inside read sections too, and must not call this library.
  * Without a user's allocator the store takes entries and directory straight from the system,
  * in huge pages where they fill; with one, every byte goes through it, one call per entry.
  */
@@ -229,13 +232,29 @@ enum kvs_route {
 };
 
 /*
+ * Told of a read section that has been open for long: what is deferred cannot be freed before it ends.
+ *
+ * @age_ms      how long the oldest grace period has been waited for; a lower bound of the section's age.
+ * @deferred    bytes that wait, at present.
+ * Context      The store's thread "kvs-maint", or the caller of kvs_run. It may read and write the store; the
+ *              calls that wait answer KVS_ERR_BUSY on the store's thread. It must not call kvs_free.
+ */
+typedef void (*kvs_stall_fn)(struct kvs *kv, uint64_t age_ms, uint64_t deferred, void *ctx);
+
+/* kvs_options.flags */
+#define KVS_OPEN_NO_THREADS 1u /* start no thread; the program calls kvs_run() */
+
+#define KVS_DEFERRED_SOFT_DEFAULT ((uint64_t)32 << 20) /* bytes */
+#define KVS_STALL_MS_DEFAULT 10000u
+
+/*
  * How to open a store. Start from KVS_OPTIONS_INIT and set what you need; zero means default.
  * A shorter struct from an older caller works; a longer one works if what we do not know is zero.
  */
 struct kvs_options {
 	size_t size;                  /* sizeof(struct kvs_options) */
 	int32_t shards;               /* 0: 16; 1 to KVS_SHARDS_MAX */
-	uint32_t flags;               /* must be 0 */
+	uint32_t flags;               /* KVS_OPEN_ bits; unknown ones must be 0 */
 	uint64_t initial_capacity;    /* keys the directory has room for from the start; 0: small */
 	int32_t hash;                 /* enum kvs_hash */
 	int32_t route;                /* enum kvs_route */
@@ -246,8 +265,37 @@ struct kvs_options {
 	const unsigned char *hash_key; /* 16 bytes for SipHash and XXH3, copied; NULL: random */
 	const struct kvs_allocator *allocator; /* copied; NULL: the store's own */
 	const struct kvs_clock *clock; /* copied; NULL: the system's */
+	/*
+	 * Limits, in bytes; 0: none (deferred_soft: the default). See MEMORY below.
+	 */
+	uint64_t max_memory;          /* entries and directories: a write that would grow them beyond fails */
+	uint64_t deferred_soft;       /* deferred memory from which on writers help to free it */
+	uint64_t deferred_hard;       /* deferred memory from which on removing writes fail */
+	kvs_stall_fn stall_fn;        /* NULL: none */
+	void *stall_ctx;
+	uint32_t stall_ms;            /* stall_fn is called once for each so many ms; 0: the default */
+	uint32_t reserved;            /* must be 0 */
 };
-#define KVS_OPTIONS_INIT { sizeof(struct kvs_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define KVS_OPTIONS_INIT { sizeof(struct kvs_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/*
+ * MEMORY
+ *
+ * What a write removes is deferred: it stays until every read section that was open at the removal has ended.
+ * While all sections are short that takes 10 to 50 ms. A section that stays open holds back everything
+ * that is removed meanwhile.
+ *
+ * max_memory      A write that would make live entries and directories larger than this answers
+ *                 KVS_ERR_MEMORY_LIMIT and changes nothing. Deletes, and writes that put no more in a key's place
+ *                 than was there, go on. Deferred memory is not in it. Exact to 1/256 of the limit
+ *                 (at most 64 KiB) a thread.
+ * deferred_soft   Above it, writers free some of what may be freed. They wait for nobody.
+ * deferred_hard   At it, writes that remove an entry (overwrites and deletes) answer KVS_ERR_MEMORY_LIMIT and change
+ *                 nothing, until memory has been freed. New keys are not refused. Exceeded by at most 256 KiB and
+ *                 one entry a thread.
+ *
+ * So max_memory + deferred_hard bounds what a store holds. Of a snapshot, see kvs_snapshot_options.
+ */
 
 /*
  * kvs_options_check - Say whether @opts can be opened, and if not, which option is at fault.
@@ -266,7 +314,8 @@ KVS_API int kvs_options_check(const struct kvs_options *opts, const char **ret_o
  * Returns      0, what kvs_options_check() returns, KVS_ERR_NO_MEMORY (also: no thread to be had),
  *              KVS_ERR_IO (the system has no random bytes for the hash key), KVS_ERR_IN_READ_SECTION.
  * Threads      Starts two: "kvs-rcu" (runs deferred frees) and "kvs-maint" (hands over idle
- *              batches, finishes growth, shrinks). Both block every signal.
+ *              batches, finishes growth, shrinks, gives memory back). Both block every signal. With
+ *              KVS_OPEN_NO_THREADS none: see kvs_run.
  * Progress     Waits for its threads to start.
  */
 KVS_API KVS_MUST_CHECK int kvs_open(const struct kvs_options *opts, struct kvs **ret_kv);
@@ -358,8 +407,8 @@ KVS_API int kvs_len(struct kvs *kv, uint64_t *ret_len);
 /*
  * Common to all writes. @ret_version may be NULL.
  * Returns      0, KVS_ERR_KEY_TOO_LARGE, KVS_ERR_VALUE_TOO_LARGE, KVS_ERR_NO_MEMORY,
- *              KVS_ERR_INVALID_SHARD_INDEX, KVS_ERR_STORE_CLOSED, and what the call itself names.
- *              On any error nothing was changed.
+ *              KVS_ERR_INVALID_SHARD_INDEX, KVS_ERR_STORE_CLOSED, KVS_ERR_MEMORY_LIMIT (a limit of
+ *              kvs_options), and what the call itself names. On any error nothing was changed.
  * Context      Any thread, inside or outside a read section.
  * Linearizes   At one compare-and-swap: of the predecessor's link (new key) or of the old
  *              entry's own link (present key). A reader never finds a replaced key missing.
@@ -628,8 +677,30 @@ KVS_API int kvs_snapshot_end(struct kvs_snapshot *snapshot, uint64_t *ret_count)
 
 /* ---- Memory, threads, fork ------------------------------------------------------------- */
 
+#define KVS_RUN_DONT_WAIT 1u /* kvs_run: no grace period */
+#define KVS_RUN_BUDGET_DEFAULT ((uint64_t)1 << 16)
+
 /*
- * kvs_drain - Wait until all that was deferred before the call has been freed.
+ * kvs_run - Do a bounded piece of what a store's threads would do: free, link heads after a growth, shrink,
+ * give memory back, report stalls.
+ *
+ * A store opened with KVS_OPEN_NO_THREADS lives on it: call it from the program's loop. On a store with threads it
+ * does the same work beside them, and waits for no grace period.
+ *
+ * @budget      the most work it does, 1 being an entry freed or a bucket head linked (pieces of at most
+ *              a few hundred, and the halving of one shard's directory, are not divided); 0: KVS_RUN_BUDGET_DEFAULT.
+ * @flags       0 or KVS_RUN_DONT_WAIT.
+ * @ret_next_ms may be NULL. When it next has something to do: milliseconds, 0: now, -1: not before a write. As a
+ *              timeout for epoll_wait().
+ * Returns      0, KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY (another call that waits is under way, this one included;
+ *              or a callback of the store's own threads), KVS_ERR_INVALID_ARGUMENT, KVS_ERR_STORE_CLOSED.
+ * Progress     Waits for the read sections open at the call, at most once, and only if something is deferred;
+ *              with KVS_RUN_DONT_WAIT never.
+ */
+KVS_API int kvs_run(struct kvs *kv, uint64_t budget, uint32_t flags, int *ret_next_ms);
+
+/*
+ * kvs_drain - Wait until all that was deferred before the call has been freed, and give memory back to the system.
  *
  * Returns      0, KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY, KVS_ERR_STORE_CLOSED.
  */
@@ -652,8 +723,8 @@ KVS_API int kvs_thread_attach(struct kvs *kv);
  * stays allocated in the child until the store is freed.
  *
  * kvs_fork_before returns 0 or KVS_ERR_IN_READ_SECTION; then nothing is held. kvs_fork_child
- * starts new threads for every open store: 0 or KVS_ERR_NO_MEMORY (a store without its threads
- * works, but gives back no memory until it is closed).
+ * starts new threads for every open store that had some: 0 or KVS_ERR_NO_MEMORY (a store without its threads
+ * works as if opened with KVS_OPEN_NO_THREADS: see kvs_run).
  */
 KVS_API KVS_MUST_CHECK int kvs_fork_before(void);
 KVS_API void kvs_fork_parent(void);
@@ -665,7 +736,7 @@ KVS_API int kvs_fork_child(void);
 struct kvs_stats {
 	size_t size;               /* sizeof(struct kvs_stats), set by the caller */
 	uint64_t keys;             /* as kvs_len */
-	uint64_t bytes_live;       /* memory of reachable entries and of those kept for a snapshot, headers included */
+	uint64_t bytes_live;       /* memory of reachable entries and of those kept for a snapshot, headers and rounding included */
 	uint64_t bytes_deferred;   /* memory of removed entries that waits for a grace period */
 	uint64_t bytes_index;      /* memory of the directories */
 	uint64_t bytes_mapped;     /* taken from the system for entries; 0 with a user's allocator */
@@ -686,6 +757,10 @@ struct kvs_stats {
 	uint64_t registrations;    /* threads that a first call attached to this store */
 	uint64_t reader_settles;   /* times a read had to stamp what it met, near the cut of a snapshot */
 	uint64_t handed_over;      /* entries that writers removed and left to a snapshot */
+	uint64_t deferred_age_ms;  /* how long the oldest grace period has been waited for; see kvs_stall_fn */
+	uint64_t limited;          /* writes that answered KVS_ERR_MEMORY_LIMIT */
+	uint64_t helped;           /* batches of deferred entries that writers freed, over the soft limit */
+	uint64_t stalls;           /* calls of stall_fn */
 };
 
 /*

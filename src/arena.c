@@ -112,9 +112,9 @@ enum {
 	HEADER_SIZE = 12 << 10, /* taken from span 0 */
 	PAGE_SIZE = 4 << 10,
 	PAGES = SPAN_SIZE / PAGE_SIZE,
-	UNIT = 8,
-	SMALLEST = 32,
-	FINE_MAX = 1024, /* classes every 8 bytes up to here */
+	UNIT = KVS__ARENA_UNIT,
+	SMALLEST = KVS__ARENA_SMALLEST,
+	FINE_MAX = KVS__ARENA_FINE_MAX, /* classes every 8 bytes up to here */
 	FINE_CLASSES = (FINE_MAX - SMALLEST) / UNIT + 1,
 	CLASSES = FINE_CLASSES + 5 * 8,
 	WORDS = SPAN_SIZE / SMALLEST / 64,
@@ -968,7 +968,7 @@ void kvs__arena_free(struct kvs__arena *arena, void *ptr, size_t size)
 	free_one_class(arena, &spot, 1);
 }
 
-size_t kvs__arena_block_size(size_t size)
+size_t kvs__arena_block_size_slow(size_t size)
 {
 	if (size > KVS__ARENA_SMALL_MAX)
 		return large_size(size);

@@ -22,6 +22,9 @@
 #include <stdint.h>
 
 #define KVS__ARENA_CHUNK ((size_t)2 << 20) /* size and alignment of a chunk */
+#define KVS__ARENA_SMALLEST ((size_t)32)
+#define KVS__ARENA_UNIT ((size_t)8) /* block sizes are its multiples up to ... */
+#define KVS__ARENA_FINE_MAX ((size_t)1024)
 #define KVS__ARENA_SMALL_MAX ((size_t)32 << 10)
 #define KVS__ARENA_DIRECT_MIN ((size_t)256 << 10)
 
@@ -78,10 +81,16 @@ void kvs__arena_free(struct kvs__arena *arena, void *ptr, size_t size);
 void kvs__arena_free_many(struct kvs__arena *arena, void *const *ptrs, const uint32_t *sizes,
 			  size_t n);
 
-/*
- * kvs__arena_block_size - The bytes a block of that size really takes, for accounting.
- */
-size_t kvs__arena_block_size(size_t size);
+/* kvs__arena_block_size - The bytes a block of that size really takes, for accounting. */
+size_t kvs__arena_block_size_slow(size_t size);
+
+static inline size_t kvs__arena_block_size(size_t size)
+{
+	if (size > KVS__ARENA_FINE_MAX)
+		return kvs__arena_block_size_slow(size);
+	return size > KVS__ARENA_SMALLEST ? (size + KVS__ARENA_UNIT - 1) & ~(KVS__ARENA_UNIT - 1)
+					  : KVS__ARENA_SMALLEST;
+}
 
 /* kvs__heap_flush - Give all blocks and the heap's own memory back; the heap is empty again. */
 void kvs__heap_flush(struct kvs__arena *arena, struct kvs__heap *heap);

@@ -88,6 +88,8 @@ void kvs__table_release(struct kvs__table *t)
 
 	for (s = 0; s < KVS__SEGMENTS; s++)
 		segment_free(t, s, load_acquire(&t->segment[s]));
+	if (t->detached)
+		kvs__shrink_end(t);
 }
 
 bool kvs__table_init(struct kvs__table *t, struct kvs__pages *pages, struct kvs__cut *cut, unsigned bits)
@@ -198,7 +200,8 @@ bool kvs__shrink_begin(struct kvs__table *t)
 	uint32_t size = load_seq_cst(&t->size);
 	unsigned bits = kvs__size_bits(size);
 
-	if (bits <= t->bits_min || bits <= KVS__BITS_MIN)
+	if (size & (KVS__SIZE_SHRINKING | KVS__SIZE_UNLINKING) || bits <= t->bits_min ||
+	    bits <= KVS__BITS_MIN)
 		return false;
 	return cas_seq_cst(&t->size, &size, (bits - 1) | KVS__SIZE_SHRINKING);
 }

@@ -142,7 +142,7 @@ KVS_INLINE const void *kvs__entry_value(const struct kvs__entry *e)
 	return e->bytes + kvs__entry_key_len(e);
 }
 
-/* kvs__entry_size - Bytes of the entry's own block. kvs__entry_footprint - with the value's block. */
+/* kvs__entry_size - Bytes of the entry's own block, as asked for. */
 KVS_INLINE size_t kvs__entry_size(const struct kvs__entry *e)
 {
 	size_t tail = e->extent & KVS__EXTENT_BLOCK ? sizeof(void *) : kvs__entry_value_len(e);
@@ -157,11 +157,19 @@ KVS_INLINE void *kvs__entry_base(const struct kvs__entry *e)
 	return (void *)((uintptr_t)e - (kvs__entry_is_timed(e) ? KVS__TIMED : 0));
 }
 
-KVS_INLINE size_t kvs__entry_footprint(const struct kvs__entry *e)
+/*
+ * kvs__entry_footprint - Bytes that the entry takes of the store's memory, with the value's block: what the arena
+ * or, about, malloc hands out for them. What a user's allocator adds we do not know.
+ */
+KVS_INLINE size_t kvs__entry_footprint(const struct kvs__pool *pool, const struct kvs__entry *e)
 {
-	size_t block = e->extent & KVS__EXTENT_BLOCK ? sizeof(struct kvs__block) + kvs__entry_value_len(e) : 0;
+	size_t size = kvs__entry_size(e);
 
-	return kvs__entry_size(e) + block;
+	if (likely(pool->arena))
+		size = kvs__arena_block_size(size);
+	if (unlikely(e->extent & KVS__EXTENT_BLOCK))
+		size += sizeof(struct kvs__block) + kvs__entry_value_len(e);
+	return size;
 }
 
 /*

@@ -81,6 +81,8 @@ static void forget_threads(struct kvs__home *h, void *arg)
 	kvs__home_fork_child(h);
 	kvs__rcu_worker_forget(&kv->reclaim.worker);
 	kv->maintainer.runs = false;
+	store_seq_cst(&kv->reclaim.watching,
+		      0); /* the only things that a reader of statistics holds */
 	/* A snapshot that was open goes on in the parent; here its parts belong to nobody. */
 	store_seq_cst(&kv->cut.mode, KVS__QUIET);
 	store_seq_cst(&kv->cut.running, NULL);
@@ -93,7 +95,7 @@ static void restart(struct kvs__home *h, void *arg)
 
 	if (!load_seq_cst(&kv->root))
 		return;
-	if (!kvs__rcu_worker_start(&kv->reclaim.worker, "kvs-rcu") || !kvs__maintainer_start(kv))
+	if (!kvs__threads_start(kv))
 		*err = KVS_ERR_NO_MEMORY;
 	kvs__reclaim_unhold(&kv->reclaim); /* what was parked has a worker now */
 }

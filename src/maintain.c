@@ -1,16 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * maintain.c - the store's thread.
+ * maintain.c - one round of what can wait, and the thread that makes rounds.
  *
  * SLEEP AND WAKE  The thread sets idle, then looks once more for work; a write stores its work
  * (a batch put back, a size published), then loads idle. Both in seq_cst order, so one of them
  * sees the other (PAIRS(M1)). The post of a semaphore never waits.
  *
- * SHRINK  All tables that are to be halved go through the steps together, so that a pass costs two
+ * ROUND   A round does at most its budget of steps: an entry freed, a head linked, so many for a span looked at. It ends
+ * by saying when there is more to do: now, after a tick, or not before a write. It never waits: what needs
+ * a grace period asks for one and goes on in a later round. Admin is only tried, and is let go in between,
+ * so that the calls that wait for it go first.
+ *
+ * SHRINK  All tables that are to be halved go through the steps together, so that it costs two
  * grace periods, however many tables there are. GP 1: operations that loaded the larger size,
  * and may start from an upper head or be linking one, have ended. GP 2: walkers that stand on a removed
- * head, or were led to one, have ended. Grace periods are waited for through the worker. A reader that
- * stalls in either holds back this thread and those that wait for admin, but not growth.
+ * head, or were led to one, have ended. Between the steps the root may be exchanged; whoever does that waits for
+ * a grace period and then forgets the shrink. A reader that stalls in either holds back neither the rest of a
+ * round nor growth.
+ *
+ * GIVING BACK  A chunk whose last block is freed goes back at once (arena.c). What random deletes leave are pages.
+ * They are looked for only when the arena has held a quarter more than what is in use for ROOMY_MS: what overwrites free is
+ * soon taken again, and giving it back would cost a page fault each and the huge pages besides.
+ *
+ * GRACE PERIODS  The worker's, where there is one. Else kvs_run waits for one itself, at most one a call: what
+ * is parked becomes ripe by it, and a shrink that waits goes on.
  */
 #include "maintain.h"
 
@@ -18,9 +31,50 @@
 #include <time.h>
 
 #define LINK_PIECE 64u    /* heads linked in one read section */
-#define LINK_PASS 4096u   /* heads linked before other work gets its turn */
 #define SHRINK_PIECE 256u /* heads unlinked in one read section */
 #define SHRINK_LOAD 8u    /* shrink below 1/8 key a bucket; growth begins above 1 */
+#define ROUND_BUDGET ((uint64_t)1 << 14)
+#define TRIM_SPANS 16u /* looked at in one piece */
+#define TRIM_STEPS 64u /* what a span counts for */
+#define ROOMY_BYTES                                                                                \
+	(KVS__ARENA_CHUNK + ((uint64_t)1 << 20)) /* a chunk is mapped before it is full */
+#define ROOMY_MS 200u
+
+/* When there is more to do. */
+enum next { NEXT_NOW, NEXT_TICK, NEXT_WRITE };
+
+struct round {
+	struct kvs *kv;
+	struct kvs__root *root;
+	uint64_t now_ms;
+	uint64_t budget; /* steps left */
+	enum next next;
+};
+
+static void spend(struct round *r, uint64_t steps)
+{
+	r->budget -= steps < r->budget ? steps : r->budget;
+}
+
+static void again(struct round *r, enum next next)
+{
+	if (next < r->next)
+		r->next = next;
+}
+
+uint64_t kvs__maintain_now_ms(const struct kvs *kv)
+{
+	return (uint64_t)kvs__clock_now(&kv->clock);
+}
+
+/* Calls that wait for admin go first: what there is to do here is done in pieces. */
+static bool may_go_on(const struct round *r)
+{
+	return r->budget > 0 && load_seq_cst(&r->kv->admin_waiters) == 0 &&
+	       !load_seq_cst(&r->kv->maintainer.stop);
+}
+
+/* ---- growth ---- */
 
 uint64_t kvs__maintain_link(struct kvs__root *root, uint64_t budget)
 {
@@ -79,9 +133,9 @@ static void unlink_upper(struct kvs__table *t)
 	} while (more);
 }
 
-static unsigned commit_all(struct kvs__root *root)
+/* Unlinks the upper heads of the next table whose size was withdrawn. false: there is none. */
+static bool commit_next(struct kvs__root *root, unsigned *ret_halved)
 {
-	unsigned n = 0;
 	uint64_t i;
 
 	for (i = 0; i < root->shards; i++) {
@@ -91,9 +145,10 @@ static unsigned commit_all(struct kvs__root *root)
 			continue;
 		unlink_upper(t);
 		kvs__shrink_detach(t);
-		n++;
+		++*ret_halved;
+		return true;
 	}
-	return n;
+	return false;
 }
 
 static void end_all(struct kvs__root *root)
@@ -107,19 +162,121 @@ static void end_all(struct kvs__root *root)
 
 unsigned kvs__maintain_shrink(struct kvs *kv, struct kvs__root *root)
 {
-	unsigned n;
+	struct kvs__maintainer *m = &kv->maintainer;
+	unsigned n = 0;
 
-	if (begin_all(root) == 0)
+	if (begin_all(root) == 0 && m->shrink == KVS__SHRINK_NONE)
 		return 0;
 	kvs__rcu_wait(&kv->reclaim.worker); /* GP 1 */
-	n = commit_all(root);
-	if (n)
+	while (commit_next(root, &n))
+		;
+	if (n || m->shrink != KVS__SHRINK_NONE)
 		kvs__rcu_wait(&kv->reclaim.worker); /* GP 2 */
 	end_all(root);
+	m->shrink = KVS__SHRINK_NONE;
 	return n;
 }
 
-/* ---- the thread ---- */
+void kvs__maintain_forget(struct kvs *kv)
+{
+	kv->maintainer.shrink = KVS__SHRINK_NONE;
+}
+
+static void gp_is_over(struct kvs__rcu_head *head)
+{
+	store_seq_cst(&kvs_container_of(head, struct kvs__maintainer, gp)->gp_over, 1);
+}
+
+/* Without a worker kvs_run says so. */
+static void shrink_wait(struct kvs *kv, enum kvs__shrink_state state)
+{
+	struct kvs__maintainer *m = &kv->maintainer;
+
+	m->shrink = state;
+	store_seq_cst(&m->gp_over, 0);
+	if (kvs__rcu_worker_runs(&kv->reclaim.worker))
+		kvs__rcu_call(&kv->reclaim.worker, &m->gp, gp_is_over);
+}
+
+static void shrink_commit(struct round *r)
+{
+	unsigned halved;
+
+	while (may_go_on(r)) {
+		halved = 0;
+		if (!commit_next(r->root, &halved)) {
+			shrink_wait(r->kv, KVS__SHRINK_GP_2);
+			return;
+		}
+		spend(r, SHRINK_PIECE);
+	}
+	again(r, NEXT_NOW);
+}
+
+static void shrink(struct round *r)
+{
+	struct kvs__maintainer *m = &r->kv->maintainer;
+
+	if (m->shrink == KVS__SHRINK_NONE) {
+		if (begin_all(r->root))
+			shrink_wait(r->kv, KVS__SHRINK_GP_1);
+	} else if (load_seq_cst(&m->gp_over) && m->shrink == KVS__SHRINK_GP_1) {
+		shrink_commit(r);
+	} else if (load_seq_cst(&m->gp_over)) {
+		end_all(r->root);
+		m->shrink = KVS__SHRINK_NONE;
+	}
+	if (m->shrink != KVS__SHRINK_NONE)
+		again(r, NEXT_TICK);
+}
+
+/* ---- giving back ---- */
+
+static bool is_roomy(struct kvs__arena *arena)
+{
+	uint64_t used = kvs__arena_used(arena);
+	uint64_t resident = kvs__arena_mapped(arena) - kvs__arena_given(arena);
+
+	return (int64_t)(resident - used) > (int64_t)(used / 4 + ROOMY_BYTES);
+}
+
+/* The arena has been roomy for long enough. */
+static bool wants_trim(struct round *r)
+{
+	struct kvs__maintainer *m = &r->kv->maintainer;
+
+	if (!is_roomy(r->kv->pool.arena)) {
+		m->roomy_since_ms = 0;
+		return false;
+	}
+	if (!m->roomy_since_ms)
+		m->roomy_since_ms = r->now_ms + !r->now_ms;
+	return r->now_ms - m->roomy_since_ms >= ROOMY_MS;
+}
+
+static void trim(struct round *r)
+{
+	struct kvs__maintainer *m = &r->kv->maintainer;
+	uint64_t freed = load_seq_cst(&r->kv->reclaim.freed_batches);
+
+	m->trimming |= freed != m->freed_seen;
+	m->freed_seen = freed;
+	if (!r->kv->pool.arena || !m->trimming)
+		return;
+	if (!wants_trim(r)) {
+		m->trimming = m->roomy_since_ms != 0;
+		again(r, m->trimming ? NEXT_TICK : NEXT_WRITE);
+		return;
+	}
+	while (m->trimming && may_go_on(r)) {
+		m->trimming = kvs__arena_trim_step(r->kv->pool.arena, &m->trim_cursor,
+						   TRIM_SPANS) == TRIM_SPANS;
+		spend(r, TRIM_SPANS * TRIM_STEPS);
+	}
+	again(r, m->trimming ? NEXT_NOW : NEXT_WRITE);
+}
+
+/* ---- a round ---- */
 
 static bool root_has_work(const struct kvs__root *root)
 {
@@ -134,36 +291,156 @@ static bool root_has_work(const struct kvs__root *root)
 	return false;
 }
 
-/* Calls that wait for admin go first: what there is to do here is done in pieces. */
-static bool may_go_on(const struct kvs *kv)
+static void free_ripe(struct round *r)
 {
-	return load_seq_cst(&kv->admin_waiters) == 0 && !load_seq_cst(&kv->maintainer.stop);
+	unsigned n;
+
+	while (may_go_on(r) && (n = kvs__reclaim_free_ripe(&r->kv->reclaim)) != 0)
+		spend(r, n);
+	if (kvs__reclaim_has_ripe(&r->kv->reclaim))
+		again(r, r->budget ? NEXT_TICK : NEXT_NOW);
 }
 
-/* Holding admin keeps the root: only its holders swap and free it. If another has it, look again next tick. */
-static bool pass_root(struct kvs *kv)
+/* Holding admin keeps the root: only its holders swap and free it. Expiry belongs here. */
+static void round_held(struct round *r)
 {
-	struct kvs__root *root;
-	bool more = true;
+	r->root = load_seq_cst(&r->kv->root);
+	if (!r->root)
+		return;
+	while (may_go_on(r)) {
+		uint64_t n = kvs__maintain_link(r->root, LINK_PIECE);
 
-	if (!may_go_on(kv) || pthread_mutex_trylock(&kv->admin) != 0)
-		return true;
-	root = load_seq_cst(&kv->root);
-	while (root && may_go_on(kv) && kvs__maintain_link(root, LINK_PASS) >= LINK_PASS)
-		(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
-	if (root && may_go_on(kv))
-		(void)kvs__maintain_shrink(kv, root);
-	if (root)
-		more = root_has_work(root);
-	pthread_mutex_unlock(&kv->admin);
-	return more;
+		if (!n)
+			break;
+		spend(r, n);
+	}
+	shrink(r);
+	trim(r);
+	if (root_has_work(r->root))
+		again(r, r->budget ? NEXT_TICK : NEXT_NOW);
 }
 
-static bool pass(struct kvs *kv)
+static void round_begin(struct round *r, struct kvs *kv, uint64_t budget)
 {
-	bool any = kvs__slots_take_over(&kv->home, &kv->reclaim);
+	*r = (struct round){ .kv = kv, .budget = budget, .next = NEXT_WRITE };
+	r->now_ms = kvs__maintain_now_ms(kv);
+	if (kvs__slots_take_over(&kv->home, &kv->reclaim))
+		again(r, NEXT_TICK);
+}
 
-	return pass_root(kv) || any;
+/* How old the stall is that is to be reported now; 0: none. */
+static uint64_t stall_due(struct kvs *kv, uint64_t age_ms)
+{
+	uint64_t times = age_ms / kv->stall_ms;
+	bool due = times > kv->maintainer.stall_reported;
+
+	kv->maintainer.stall_reported = times;
+	return kv->stall_fn && due ? age_ms : 0;
+}
+
+static void report_stall(struct kvs *kv, uint64_t age_ms)
+{
+	if (!age_ms)
+		return;
+	fetch_add_relaxed(&kv->stalls, 1);
+	kv->stall_fn(kv, age_ms, kvs__reclaim_deferred(&kv->reclaim), kv->stall_ctx);
+}
+
+/* ---- kvs_run ---- */
+
+static int next_ms(enum next next)
+{
+	switch (next) {
+	case NEXT_NOW:
+		return 0;
+	case NEXT_TICK:
+		return KVS__TICK_MS;
+	default:
+		return -1;
+	}
+}
+
+/* The one grace period of a call. Returns the milliseconds that it took. */
+static uint64_t wait_once(struct kvs *kv)
+{
+	struct kvs__maintainer *m = &kv->maintainer;
+	bool shrinks = m->shrink != KVS__SHRINK_NONE && !load_seq_cst(&m->gp_over);
+	uint64_t since = kvs__maintain_now_ms(kv);
+
+	if (!kvs__reclaim_ripen(&kv->reclaim)) {
+		if (!shrinks)
+			return 0;
+		kvs__rcu_wait(&kv->reclaim.worker); /* GP of the shrink */
+	}
+	if (shrinks)
+		store_seq_cst(&m->gp_over, 1);
+	return kvs__maintain_now_ms(kv) - since;
+}
+
+/* Under admin. Returns the age of a stall to be reported. */
+static uint64_t run_held(struct round *r, struct kvs *kv, uint64_t budget, uint32_t flags)
+{
+	bool alone = !kv->maintainer.runs;
+	uint64_t waited = 0;
+	uint64_t age;
+
+	round_begin(r, kv, budget);
+	age = kvs__reclaim_age(&kv->reclaim, r->now_ms);
+	free_ripe(r);
+	if (alone && !(flags & KVS_RUN_DONT_WAIT) && !kvs__rcu_worker_runs(&kv->reclaim.worker))
+		waited = wait_once(kv);
+	free_ripe(r);
+	round_held(r);
+	return alone ? stall_due(kv, age > waited ? age : waited) : 0;
+}
+
+KVS_API int kvs_run(struct kvs *kv, uint64_t budget, uint32_t flags, int *ret_next_ms)
+{
+	struct round r;
+	uint64_t stall;
+	int err;
+
+	if (!kv || flags & ~KVS_RUN_DONT_WAIT)
+		return KVS_ERR_INVALID_ARGUMENT;
+	if (!load_seq_cst(&kv->root))
+		return KVS_ERR_STORE_CLOSED;
+	err = kvs__waiting_call_refused(kv);
+	if (err)
+		return err;
+	if (pthread_mutex_trylock(&kv->admin) != 0)
+		return KVS_ERR_BUSY;
+	if (!load_seq_cst(&kv->root)) {
+		kvs__admin_unlock(kv);
+		return KVS_ERR_STORE_CLOSED;
+	}
+	stall = run_held(&r, kv, budget ? budget : KVS_RUN_BUDGET_DEFAULT, flags);
+	if (!kvs__reclaim_is_idle(&kv->reclaim))
+		again(&r, NEXT_TICK);
+	kvs__admin_unlock(kv);
+	if (ret_next_ms)
+		*ret_next_ms = next_ms(r.next);
+	report_stall(kv, stall);
+	return KVS_OK;
+}
+
+/* ---- the thread ---- */
+
+static enum next pass(struct kvs *kv)
+{
+	struct round r;
+
+	round_begin(&r, kv, ROUND_BUDGET);
+	free_ripe(&r);
+	if (!may_go_on(&r) || pthread_mutex_trylock(&kv->admin) != 0) {
+		again(&r, NEXT_TICK);
+	} else {
+		round_held(&r);
+		pthread_mutex_unlock(&kv->admin);
+	}
+	if (!kvs__reclaim_is_idle(&kv->reclaim))
+		again(&r, NEXT_TICK);
+	report_stall(kv, stall_due(kv, kvs__reclaim_age(&kv->reclaim, r.now_ms)));
+	return r.next;
 }
 
 static void sleep_a_tick(struct kvs__maintainer *m)
@@ -187,15 +464,23 @@ static void sleep_until_woken(struct kvs__maintainer *m)
 	store_seq_cst(&m->idle, 0);
 }
 
+/* The store whose thread this is. */
+static __thread const struct kvs *maintained;
+
 static void *maintain(void *arg)
 {
 	struct kvs *kv = arg;
 	struct kvs__maintainer *m = &kv->maintainer;
 
+	maintained = kv;
+
 	while (!load_seq_cst(&m->stop)) {
-		if (pass(kv)) {
+		enum next next = pass(kv);
+
+		if (next != NEXT_WRITE) {
 			store_seq_cst(&m->idle, 0);
-			sleep_a_tick(m);
+			if (next == NEXT_TICK)
+				sleep_a_tick(m);
 		} else if (load_seq_cst(&m->idle) == 0) {
 			store_seq_cst(&m->idle, 1); /* PAIRS(M1): then one more pass */
 		} else {
@@ -211,6 +496,11 @@ KVS_COLD void kvs__maintainer_wake_slow(struct kvs *kv)
 
 	if (cas_seq_cst(&kv->maintainer.idle, &idle, 0))
 		(void)sem_post(&kv->maintainer.wake);
+}
+
+bool kvs__maintainer_is_self(const struct kvs *kv)
+{
+	return maintained == kv;
 }
 
 bool kvs__maintainer_start(struct kvs *kv)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * maintain.h - the store's thread: what can wait for a tick.
+ * maintain.h - what can wait for a tick: done by the store's thread, or by the program through kvs_run.
  *
- * Each tick it hands partial batches over to the worker, links the heads that a growth added and no
- * insert has linked yet, and shrinks tables that have become too large. With nothing to do it sleeps
+ * Each tick it hands partial batches over, frees what is ripe, links the heads that a growth added and no
+ * insert has linked yet, shrinks tables that have become too large, gives memory back that has
+ * been free for a while, and looks for read sections that do not end. With nothing to do it sleeps
  * until a write leaves it something.
  */
 #ifndef KVS_MAINTAIN_H
@@ -15,6 +16,19 @@
 
 bool kvs__maintainer_start(struct kvs *kv);
 void kvs__maintainer_stop(struct kvs *kv);
+
+/* kvs__maintainer_is_self - Is the caller the store's thread? */
+bool kvs__maintainer_is_self(const struct kvs *kv);
+
+/* kvs__maintain_now_ms - The clock of all this: the store's. */
+uint64_t kvs__maintain_now_ms(const struct kvs *kv);
+
+/*
+ * kvs__maintain_forget - The root is gone and a grace period later: whatever was begun with it is over.
+ *
+ * Under admin, before the root is freed.
+ */
+void kvs__maintain_forget(struct kvs *kv);
 
 /* The sleeper is woken. Cold, never waits. */
 void kvs__maintainer_wake_slow(struct kvs *kv);
@@ -30,10 +44,10 @@ KVS_INLINE void kvs__maintainer_wake(struct kvs *kv)
 uint64_t kvs__maintain_link(struct kvs__root *root, uint64_t budget);
 
 /*
- * kvs__maintain_shrink - Halve every table of @root that holds fewer than 1/8 key a bucket.
+ * kvs__maintain_shrink - Halve every table of @root that holds fewer than 1/8 key a bucket; ends what was begun.
  *
- * Waits for two grace periods if there is one. The caller keeps @root from being freed and is the
- * only one to shrink. Returns how many tables were halved.
+ * All steps at once, waiting for two grace periods: for those who are the maintainer themselves. The
+ * caller keeps @root from being freed and is the only one to shrink. Returns how many tables were halved.
  */
 unsigned kvs__maintain_shrink(struct kvs *kv, struct kvs__root *root);
 

@@ -44,10 +44,12 @@ static int check(const struct kvs_options *o, const char **ret_option)
 {
 	if (o->shards < 0 || o->shards > KVS_SHARDS_MAX)
 		return fault(ret_option, "shards", KVS_ERR_INVALID_NUM_SHARDS);
-	if (o->flags)
+	if (o->flags & ~KVS_OPEN_NO_THREADS)
 		return fault(ret_option, "flags", KVS_ERR_INVALID_ARGUMENT);
 	if (o->initial_capacity > (uint64_t)1 << 40)
 		return fault(ret_option, "initial_capacity", KVS_ERR_INVALID_ARGUMENT);
+	if (o->reserved)
+		return fault(ret_option, "reserved", KVS_ERR_INVALID_ARGUMENT);
 	if (o->allocator && (!o->allocator->alloc || !o->allocator->free))
 		return fault(ret_option, "allocator", KVS_ERR_INVALID_ARGUMENT);
 	if (o->clock && (!o->clock->boot_ms || !o->clock->wall_ms))

@@ -23,6 +23,7 @@ void kvs__pages_init(struct kvs__pages *p, const struct kvs__mem *mem)
 {
 	p->mem = mem;
 	p->chunks = NULL;
+	store_relaxed(&p->bytes, 0);
 	(void)pthread_mutex_init(&p->lock, NULL);
 }
 
@@ -113,7 +114,7 @@ static void small_free(struct kvs__pages *p, char *block, size_t size)
 	kvs__pages_unlock(p);
 }
 
-void *kvs__segment_alloc(struct kvs__pages *p, size_t size)
+static void *segment_take(struct kvs__pages *p, size_t size)
 {
 	void *block;
 
@@ -127,10 +128,20 @@ void *kvs__segment_alloc(struct kvs__pages *p, size_t size)
 	return block;
 }
 
+void *kvs__segment_alloc(struct kvs__pages *p, size_t size)
+{
+	void *block = segment_take(p, size);
+
+	if (block)
+		fetch_add_relaxed(&p->bytes, size);
+	return block;
+}
+
 void kvs__segment_free(struct kvs__pages *p, void *ptr, size_t size)
 {
 	if (!ptr)
 		return;
+	fetch_sub_relaxed(&p->bytes, size);
 	if (p->mem->user.alloc || size < KVS__PAGES_MIN)
 		kvs__mem_free(p->mem, ptr, size);
 	else if (size < KVS_HUGE_PAGE)

@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 
+#include "atomic.h"
 #include "mem.h"
 
 #define KVS__PAGES_MIN ((size_t)64 << 10) /* smallest block; smaller segments come from calloc */
@@ -21,6 +22,7 @@ struct kvs__pages {
 	const struct kvs__mem *mem;      /* (i) */
 	pthread_mutex_t lock;
 	struct kvs__pages_chunk *chunks; /* (l) lock */
+	kvs__u64 bytes;                  /* of all segments, whatever they come from (a) */
 };
 
 void kvs__pages_init(struct kvs__pages *p, const struct kvs__mem *mem);

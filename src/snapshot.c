@@ -19,6 +19,7 @@
 #include <pthread.h>
 
 #include "iter.h"
+#include "quota.h"
 #include "maintain.h"
 #include "options.h"
 
@@ -109,10 +110,20 @@ static void owed_free(struct kvs *kv, struct owed *o)
 		kvs__mem_free(&kv->pool.mem, o, sizeof(*o));
 }
 
+/* What an entry in the queue takes: its own memory and its node's. */
+static uint64_t owed_bytes(const struct kvs *kv, const struct kvs__entry *e)
+{
+	size_t node = sizeof(struct owed);
+
+	if (kv->pool.arena)
+		node = kvs__arena_block_size(node);
+	return kvs__entry_footprint(&kv->pool, e) + node;
+}
+
 bool kvs__hand_over(struct kvs *kv, struct kvs__slot *slot, struct kvs__entry *e)
 {
 	struct kvs_snapshot *s = load_seq_cst(&kv->cut.running);
-	uint64_t bytes = kvs__entry_footprint(e);
+	uint64_t bytes = owed_bytes(kv, e);
 	struct owed *o;
 
 	if (failure(s))
@@ -269,12 +280,12 @@ static void owed_retire(struct kvs_snapshot *s, struct owed *o)
 	struct kvs__slot *slot = kvs__slot_get(&kv->home);
 	struct kvs__batch *b = NULL;
 
-	fetch_sub_seq_cst(&s->held, kvs__entry_footprint(o->entry));
+	fetch_sub_seq_cst(&s->held, owed_bytes(kv, o->entry));
 	kvs__rcu_read_lock();
 	if (slot)
 		b = kvs__reclaim_reserve(&kv->reclaim, &slot->batch);
 	if (b) {
-		add_owned(&slot->retired_bytes, kvs__retire(b, o->entry));
+		kvs__note_retired(kv, slot, kvs__retire(b, o->entry));
 		kvs__reclaim_release(&kv->reclaim, &slot->batch, b);
 		kvs__maintainer_wake(kv);
 	}
@@ -307,7 +318,7 @@ static void spent_free(struct kvs_snapshot *s)
 	while (o) {
 		struct owed *next = o->next;
 
-		fetch_add_relaxed(&kv->cleared_bytes, kvs__entry_footprint(o->entry));
+		kvs__live_cleared(kv, kvs__entry_footprint(&kv->pool, o->entry));
 		kvs__entry_free(&kv->pool, o->entry);
 		owed_free(kv, o);
 		o = next;

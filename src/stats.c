@@ -5,6 +5,7 @@
  * Nothing is counted on the read path but in the thread's own slot. Sums are of counters that
  * go on moving: exact at rest.
  */
+#include "maintain.h"
 #include "store.h"
 
 #define SAMPLE_CHAINS 16384u
@@ -140,11 +141,15 @@ static void fill_threads(struct kvs *kv, struct kvs_stats *out)
 		out->inserts += load_relaxed(&s->inserts);
 		out->overwrites += load_relaxed(&s->overwrites);
 		out->deletes += load_relaxed(&s->deletes);
+		out->limited += load_relaxed(&s->limited);
 		added += load_relaxed(&s->added_bytes);
 		retired += load_relaxed(&s->retired_bytes);
 	}
 	out->reader_settles = load_relaxed(&kv->reader_settles);
 	out->handed_over = load_relaxed(&kv->handed_over);
+	out->helped = load_relaxed(&kv->reclaim.helped_batches);
+	out->stalls = load_relaxed(&kv->stalls);
+	out->deferred_age_ms = kvs__reclaim_age(&kv->reclaim, kvs__maintain_now_ms(kv));
 	out->registrations = load_relaxed(&kv->home.registrations);
 	out->bytes_deferred = difference(retired, load_relaxed(&kv->reclaim.freed_bytes));
 	out->bytes_live = difference(added, retired + load_relaxed(&kv->cleared_bytes));

@@ -10,6 +10,7 @@
 #include "store.h"
 
 #include "iter.h"
+#include "quota.h"
 #include "maintain.h"
 #include "options.h"
 
@@ -61,7 +62,7 @@ static uint64_t table_free_entries(const struct kvs__pool *pool, const struct kv
 	size_t n = 0;
 
 	while ((e = kvs__walk_next(&w)) != NULL) {
-		bytes += kvs__entry_footprint(e);
+		bytes += kvs__entry_footprint(pool, e);
 		batch[n++] = e;
 		if (n == FREE_BATCH) {
 			kvs__entry_free_many(pool, batch, n);
@@ -79,7 +80,7 @@ static void root_free(struct kvs *kv, struct kvs__root *root)
 	for (i = 0; i < root->shards; i++) {
 		struct kvs__table *t = &root->table[i];
 
-		fetch_add_relaxed(&kv->cleared_bytes, table_free_entries(&kv->pool, t));
+		kvs__live_cleared(kv, table_free_entries(&kv->pool, t));
 		fetch_add_relaxed(&kv->past_growths, load_relaxed(&t->growths));
 		fetch_add_relaxed(&kv->past_shrinks, load_relaxed(&t->shrinks));
 		fetch_add_relaxed(&kv->past_growths_failed, load_relaxed(&t->growths_failed));
@@ -108,6 +109,14 @@ static void take_options(struct kvs *kv, const struct kvs_options *o)
 	store_relaxed(&kv->cut.era, KVS__ERA_FIRST);
 	kvs__clock_init(&kv->clock, o->clock);
 	kv->bits_min = bits_for(o->initial_capacity / kv->shards);
+	kv->flags = o->flags;
+	kv->max_memory = o->max_memory;
+	kv->stall_fn = o->stall_fn;
+	kv->stall_ctx = o->stall_ctx;
+	kv->stall_ms = o->stall_ms ? o->stall_ms : KVS_STALL_MS_DEFAULT;
+	kv->reclaim.pool = &kv->pool;
+	kv->reclaim.soft_limit = o->deferred_soft ? o->deferred_soft : KVS_DEFERRED_SOFT_DEFAULT;
+	kv->reclaim.hard_limit = o->deferred_hard;
 }
 
 static bool versions_make(struct kvs *kv)
@@ -140,6 +149,18 @@ static bool pool_make(struct kvs *kv)
 	return true;
 }
 
+bool kvs__threads_start(struct kvs *kv)
+{
+	if (kv->flags & KVS_OPEN_NO_THREADS)
+		return true;
+	if (!kvs__reclaim_start(&kv->reclaim))
+		return false;
+	if (kvs__maintainer_start(kv))
+		return true;
+	kvs__reclaim_stop(&kv->reclaim);
+	return false;
+}
+
 /* Undone in reverse by the labels; on success all of it is undone by kvs_close and kvs_free. */
 static int build(struct kvs *kv, const struct kvs_options *o)
 {
@@ -159,15 +180,11 @@ static int build(struct kvs *kv, const struct kvs_options *o)
 	store_seq_cst(&kv->root, root);
 	if (!kvs__home_enter(&kv->home, &kv->pool))
 		goto no_home;
-	if (!kvs__reclaim_start(&kv->reclaim, &kv->pool))
-		goto no_worker;
-	if (!kvs__maintainer_start(kv))
-		goto no_maintainer;
+	if (!kvs__threads_start(kv))
+		goto no_threads;
 	return KVS_OK;
 
-no_maintainer:
-	kvs__reclaim_stop(&kv->reclaim);
-no_worker:
+no_threads:
 	kvs__home_leave(&kv->home);
 no_home:
 	root_release(&kv->pool.mem, root);
@@ -228,7 +245,7 @@ int kvs__waiting_call_refused(const struct kvs *kv)
 {
 	if (kvs__rcu_read_ongoing())
 		return KVS_ERR_IN_READ_SECTION;
-	if (kvs__rcu_worker_is_self(&kv->reclaim.worker))
+	if (kvs__rcu_worker_is_self(&kv->reclaim.worker) || kvs__maintainer_is_self(kv))
 		return KVS_ERR_BUSY;
 	return KVS_OK;
 }
@@ -275,6 +292,7 @@ KVS_API int kvs_clear(struct kvs *kv)
 	if (fresh) {
 		old = xchg_seq_cst(&kv->root, fresh); /* LP(clear) */
 		kvs__rcu_wait(&kv->reclaim.worker);   /* GP: operations in the old tables */
+		kvs__maintain_forget(kv);
 		root_free(kv, old);
 		kvs__maintainer_wake(kv); /* a large directory has heads to link */
 	} else {
@@ -309,6 +327,7 @@ KVS_API int kvs_close(struct kvs *kv)
 	old = xchg_seq_cst(&kv->root, NULL); /* LP(close) */
 	kvs__rcu_wait(&kv->reclaim.worker);  /* GP: operations that found the store open */
 	kvs__maintainer_stop(kv);
+	kvs__maintain_forget(kv);
 	(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
 	root_free(kv, old);
 	kvs__reclaim_stop(&kv->reclaim);

@@ -21,12 +21,27 @@ struct kvs__version_counter {
 	KVS_LINE_ALIGNED kvs__u64 next; /* (a) steps by the number of shards, so that none is repeated in a store */
 };
 
+/* A shrink of all tables that are too large, on its way (maintain.c). */
+enum kvs__shrink_state {
+	KVS__SHRINK_NONE = 0,
+	KVS__SHRINK_GP_1, /* smaller sizes are published; then upper heads are unlinked, table by table */
+	KVS__SHRINK_GP_2, /* all are unlinked */
+};
+
 struct kvs__maintainer {
 	pthread_t thread;
 	bool runs;          /* (l) admin */
 	sem_t wake;
 	kvs__u32 idle;      /* 1: sleeps until woken (a) */
 	kvs__u32 stop;      /* (a) */
+	enum kvs__shrink_state shrink; /* (l) admin */
+	struct kvs__rcu_head gp;       /* of the shrink; queued while a worker runs and gp_over is 0 */
+	kvs__u32 gp_over;              /* 1: the shrink's grace period is over (a) */
+	unsigned trim_cursor;          /* (l) admin */
+	bool trimming;                 /* there may be pages to give back (l) admin */
+	uint64_t freed_seen;           /* batches freed when that was decided (l) admin */
+	uint64_t roomy_since_ms;       /* the arena is roomy since then; 0: it is not (l) admin */
+	uint64_t stall_reported;       /* so many times (o) kvs-maint; without it (l) admin */
 };
 
 struct kvs {
@@ -44,12 +59,19 @@ struct kvs {
 	struct kvs__clock clock;         /* (i) but for its offset */
 	struct kvs__pages pages;         /* of the directories; its own lock */
 	unsigned bits_min;               /* (i) */
+	uint32_t flags;                  /* KVS_OPEN_ (i) */
+	uint64_t max_memory;             /* bytes; 0: no limit (i) */
+	kvs_stall_fn stall_fn;           /* (i) */
+	void *stall_ctx;                 /* (i) */
+	uint32_t stall_ms;               /* (i) */
 	/* the rest is off the paths of operations */
 	KVS_LINE_ALIGNED pthread_mutex_t admin; /* clear, close, drain, fork and shrink, one at a time */
 	kvs__u32 admin_waiters;          /* the maintainer lets them go first (a) */
 	struct kvs__reclaim reclaim;
 	struct kvs__maintainer maintainer;
+	KVS_LINE_ALIGNED kvs__u64 live_bytes;     /* posted by threads; only with max_memory (a) */
 	KVS_LINE_ALIGNED kvs__u64 reader_settles; /* (s) */
+	kvs__u64 stalls;                 /* (s) */
 	kvs__u64 handed_over;            /* entries, of all snapshots (s) */
 	kvs__u64 cleared_bytes;          /* footprints given back by clear and close (s) */
 	kvs__u64 past_growths;           /* of roots that are gone (s) */
@@ -130,6 +152,9 @@ void kvs__admin_unlock(struct kvs *kv);
 
 /* kvs__admin_begin - Enter a call that waits: 0 with admin held and the store open, else an error with nothing held. */
 int kvs__admin_begin(struct kvs *kv);
+
+/* kvs__threads_start - Worker and maintainer, unless the store has none. false: no memory or no thread; neither runs. */
+bool kvs__threads_start(struct kvs *kv);
 
 /* kvs__waiting_call_refused - Why a call that waits may not be made here, or 0. */
 int kvs__waiting_call_refused(const struct kvs *kv);

@@ -29,6 +29,8 @@ struct kvs__slot {
 	kvs__u64 retired_bytes; /* (o) footprints of entries retired */
 	kvs__batch_ref batch;   /* (a) partial batch; NULL while a write holds it */
 	struct kvs__heap heap;  /* (o) */
+	int64_t unposted_bytes; /* (o) live bytes not yet in the store's sum (quota.h) */
+	kvs__u64 limited;       /* (o) */
 	struct kvs__slot *next; /* (i) all slots of the store */
 	bool taken;             /* (l) slots_lock */
 };

@@ -26,6 +26,7 @@
 #include "write.h"
 
 #include "maintain.h"
+#include "quota.h"
 #include "snapshot.h"
 
 /* ---- key absent ---- */
@@ -39,7 +40,10 @@ static void after_insert(struct write *w)
 
 	/* A count that a delete has pulled below zero for a moment is no reason to grow. */
 	if (unlikely(count > buckets) && (int64_t)count > 0) {
-		kvs__table_grow(t, size);
+		if (kvs__live_may_grow(w->kv, w->slot, buckets * sizeof(kvs__head)))
+			kvs__table_grow(t, size);
+		else
+			fetch_add_relaxed(&t->growths_failed, 1);
 		kvs__maintainer_wake(w->kv);
 	}
 	if (load_seq_cst(&t->link_next) < buckets)
@@ -58,6 +62,8 @@ static int on_absent(struct write *w, const struct kvs__place *p)
 {
 	if (w->mode != MODE_SET && w->mode != MODE_ADD)
 		return KVS_ERR_NOT_FOUND;
+	if (unlikely(!kvs__live_may_grow(w->kv, w->slot, w->fresh_bytes)))
+		return KVS_ERR_MEMORY_LIMIT;
 	w->version = kvs__next_version(w->kv, w->target.shard);
 	dress(w);
 	if (!kvs__insert_at(w->table, p, w->fresh))
@@ -70,11 +76,29 @@ static int on_absent(struct write *w, const struct kvs__place *p)
 
 /* ---- key present ---- */
 
-static bool reserve(struct write *w)
+/* Room for retiring what this write removes: before the mark, so that nothing can fail after it. */
+static int reserve(struct write *w)
 {
-	if (!w->batch)
-		w->batch = kvs__reclaim_reserve(&w->kv->reclaim, &w->slot->batch);
-	return w->batch != NULL;
+	struct kvs__reclaim *r = &w->kv->reclaim;
+
+	if (w->batch)
+		return KVS_OK;
+	if (unlikely(kvs__reclaim_is_full(r)) && !kvs__reclaim_make_room(r, &w->slot->batch))
+		return KVS_ERR_MEMORY_LIMIT;
+	w->batch = kvs__reclaim_reserve(r, &w->slot->batch);
+	return w->batch ? KVS_OK : KVS_ERR_NO_MEMORY;
+}
+
+/* May the fresh entry take the place of @old? Not if it is larger and the store is at its limit. */
+static bool may_replace(const struct write *w, const struct kvs__entry *old)
+{
+	uint64_t bytes;
+
+	if (likely(!w->kv->max_memory))
+		return true;
+	bytes = kvs__entry_footprint(&w->kv->pool, old);
+	return w->fresh_bytes <= bytes ||
+	       kvs__live_may_grow(w->kv, w->slot, w->fresh_bytes - bytes);
 }
 
 static bool copy_old(struct write *w, const struct kvs__entry *e)
@@ -108,7 +132,7 @@ KVS_INLINE void retire(struct write *w, struct kvs__entry *e)
 {
 	if (unlikely(w->view.mode != KVS__QUIET) && leave_to_snapshot(w, e))
 		return;
-	add_owned(&w->slot->retired_bytes, kvs__retire(w->batch, e));
+	kvs__note_retired(w->kv, w->slot, kvs__retire(w->batch, e));
 }
 
 static int replace(struct write *w, const struct kvs__place *p)
@@ -139,11 +163,16 @@ static int delete(struct write *w, const struct kvs__place *p)
  */
 static int on_expired(struct write *w, const struct kvs__place *p)
 {
+	int err;
+
 	if (w->mode != MODE_SET && w->mode != MODE_ADD)
 		return kvs__word_is_marked(load_seq_cst(&p->match->next)) ? AGAIN
 									  : KVS_ERR_NOT_FOUND;
-	if (!reserve(w))
-		return KVS_ERR_NO_MEMORY;
+	if (unlikely(!may_replace(w, p->match)))
+		return KVS_ERR_MEMORY_LIMIT;
+	err = reserve(w);
+	if (err)
+		return err;
 	if (w->old)
 		kvs_value_free(w->kv, w->old); /* of an attempt that was lost */
 	w->version = kvs__next_version(w->kv, w->target.shard);
@@ -167,6 +196,8 @@ static bool lives_longer(const struct write *w, const struct kvs__entry *e)
 /* EXPIRE, TOUCH: the deadline of an entry never changes, so another entry takes its place. */
 static int renew(struct write *w, const struct kvs__place *p)
 {
+	int err;
+
 	if (w->fresh) {
 		kvs__entry_free(&w->kv->pool, w->fresh); /* of an attempt that was lost */
 		w->fresh = NULL;
@@ -175,15 +206,19 @@ static int renew(struct write *w, const struct kvs__place *p)
 	if (w->mode == MODE_TOUCH && lives_longer(w, p->match))
 		return KVS_OK;
 	w->fresh = kvs__entry_renew(&w->kv->pool, &w->slot->heap, p->match, w->deadline);
-	if (!w->fresh || !reserve(w))
+	if (!w->fresh)
 		return KVS_ERR_NO_MEMORY;
-	w->fresh_bytes = kvs__entry_footprint(w->fresh);
-	return replace(w, p);
+	w->fresh_bytes = kvs__entry_footprint(&w->kv->pool, w->fresh);
+	if (unlikely(!may_replace(w, p->match)))
+		return KVS_ERR_MEMORY_LIMIT;
+	err = reserve(w);
+	return err ? err : replace(w, p);
 }
 
 static int on_present(struct write *w, const struct kvs__place *p)
 {
 	uint64_t version = kvs__entry_version(p->match);
+	int err;
 
 	if (unlikely(kvs__entry_is_timed(p->match)) &&
 	    kvs__entry_has_expired(&w->kv->clock, p->match))
@@ -194,7 +229,12 @@ static int on_present(struct write *w, const struct kvs__place *p)
 		w->version = version;
 		return w->mode == MODE_ADD ? KVS_ERR_DUPLICATE : KVS_ERR_VERSION_MISMATCH;
 	}
-	if (!reserve(w) || !copy_old(w, p->match))
+	if (w->mode != MODE_DELETE && unlikely(!may_replace(w, p->match)))
+		return KVS_ERR_MEMORY_LIMIT;
+	err = reserve(w);
+	if (err)
+		return err;
+	if (!copy_old(w, p->match))
 		return KVS_ERR_NO_MEMORY;
 	return w->mode == MODE_DELETE ? delete (w, p) : replace(w, p);
 }
@@ -239,7 +279,9 @@ int kvs__write_run(struct write *w)
 		kvs__maintainer_wake(w->kv);
 	}
 	if (w->fresh && !err)
-		add_owned(&w->slot->added_bytes, w->fresh_bytes);
+		kvs__note_added(w->kv, w->slot, w->fresh_bytes);
+	if (unlikely(err == KVS_ERR_MEMORY_LIMIT))
+		add_owned(&w->slot->limited, 1);
 	kvs__rcu_read_unlock();
 	if (w->fresh && err)
 		kvs__entry_free(&w->kv->pool, w->fresh);
@@ -268,7 +310,7 @@ int kvs__write_prepare(struct write *w, struct kvs_slice key, const struct kvs_s
 					 *val, w->deadline);
 	if (!w->fresh)
 		return KVS_ERR_NO_MEMORY;
-	w->fresh_bytes = kvs__entry_footprint(w->fresh);
+	w->fresh_bytes = kvs__entry_footprint(&w->kv->pool, w->fresh);
 	return KVS_OK;
 }
 

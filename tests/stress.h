@@ -143,10 +143,11 @@ static inline bool tide_halve(const struct tide *t, uint64_t *halved)
 	return true;
 }
 
-/* tide_begin, tide_end - The store's thread stays away from the tables meanwhile. */
+/* tide_begin, tide_end - The store's thread stays away from the tables meanwhile; what it had begun is ended. */
 static inline void tide_begin(const struct tide *t)
 {
 	kvs__admin_lock(t->kv);
+	(void)kvs__maintain_shrink(t->kv, load_seq_cst(&t->kv->root));
 }
 
 static inline void tide_end(const struct tide *t)

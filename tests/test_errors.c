@@ -649,7 +649,7 @@ static void test_error_INVALID_ARGUMENT(void **state)
 	(void)state;
 	check_status(kvs_foreach(kv, NULL, NULL), KVS_ERR_INVALID_ARGUMENT);
 	check_status(kvs_stats(kv, &stats), KVS_ERR_INVALID_ARGUMENT);
-	opts.flags = 1;
+	opts.flags = 2;
 	check_open_answers(&opts, KVS_ERR_INVALID_ARGUMENT);
 	close_store(kv); /* more of options in test_options.c, of kvs_scan in test_iterate.c */
 }

@@ -66,15 +66,21 @@ static void test_shards(void **state)
 	}
 }
 
-static void test_flags_must_be_zero(void **state)
+static void test_unknown_flags_must_be_zero(void **state)
 {
 	struct kvs_options opts = KVS_OPTIONS_INIT;
 
 	(void)state;
 	for (unsigned int bit = 0; bit < 32; bit++) {
 		opts.flags = 1u << bit;
-		check_blames(&opts, KVS_ERR_INVALID_ARGUMENT, "flags");
+		if (opts.flags == KVS_OPEN_NO_THREADS)
+			check_fine(&opts);
+		else
+			check_blames(&opts, KVS_ERR_INVALID_ARGUMENT, "flags");
 	}
+	opts.flags = 0;
+	opts.reserved = 1;
+	check_blames(&opts, KVS_ERR_INVALID_ARGUMENT, "reserved");
 }
 
 static void test_hash_kinds(void **state)
@@ -362,7 +368,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults_are_fine),
 		cmocka_unit_test(test_shards),
-		cmocka_unit_test(test_flags_must_be_zero),
+		cmocka_unit_test(test_unknown_flags_must_be_zero),
 		cmocka_unit_test(test_hash_kinds),
 		cmocka_unit_test(test_route_kinds),
 		cmocka_unit_test(test_allocator_needs_alloc_and_free),

@@ -1,0 +1,874 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * test_memory.c - memory is bounded, counted and given back: limits, stalls, stores without threads.
+ *
+ * Most of it runs in a store without threads, where nothing happens but what the test calls for, under a
+ * clock of the test's own.
+ */
+#include "util.h"
+
+#include <dirent.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "configs.h"
+#include "maintain.h"
+#include "store.h"
+
+#define BATCH ((uint64_t)KVS__BATCH_ROOM)
+
+/* ---- a store without threads, and its clock ---- */
+
+static _Atomic uint64_t fake_ms;
+
+static int64_t fake_clock(void *ctx)
+{
+	(void)ctx;
+	return (int64_t)atomic_load(&fake_ms);
+}
+
+static struct kvs *open_with(const struct kvs_options *opts)
+{
+	static const struct kvs_clock clock = { fake_clock, fake_clock, NULL };
+	struct kvs_options timed = *opts;
+	struct kvs *kv = NULL;
+
+	atomic_store(&fake_ms, 1000);
+	timed.clock = &clock;
+	check_ok(kvs_open(&timed, &kv));
+	return kv;
+}
+
+static struct kvs_options no_threads(void)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+
+	opts.flags = KVS_OPEN_NO_THREADS;
+	opts.shards = 4;
+	return opts;
+}
+
+static struct kvs *open_no_threads(void)
+{
+	struct kvs_options opts = no_threads();
+
+	return open_with(&opts);
+}
+
+/* Returns when it wants to be called again; REST: not before a write. */
+#define REST UINT64_MAX
+
+static uint64_t run(struct kvs *kv, uint64_t budget, uint32_t flags)
+{
+	int next = -2;
+
+	check_ok(kvs_run(kv, budget, flags, &next));
+	check(next >= -1 && next <= KVS__TICK_MS);
+	return next < 0 ? REST : (uint64_t)next;
+}
+
+/* As a program's loop: time goes on by what kvs_run asked for. Returns the number of calls. */
+static unsigned run_to_rest(struct kvs *kv)
+{
+	unsigned calls = 0;
+	uint64_t next;
+
+	while ((next = run(kv, 0, 0)) != REST) {
+		atomic_fetch_add(&fake_ms, next);
+		calls++;
+	}
+	return calls;
+}
+
+static void fill(struct kvs *kv, uint64_t count, size_t len, uint64_t tag)
+{
+	for (uint64_t i = 0; i < count; i++)
+		set_pattern(kv, i, len, tag);
+}
+
+static unsigned tasks(void)
+{
+	DIR *dir = opendir("/proc/self/task");
+	unsigned n = 0;
+
+	check(dir != NULL);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n - 2; /* . and .. */
+}
+
+/* ---- counting ---- */
+
+static void test_live_bytes_are_blocks(void **state)
+{
+	struct kvs *kv = open_default();
+	uint64_t sum = 0;
+
+	(void)state;
+	for (uint64_t i = 0; i < 3000; i++) {
+		size_t len = i % 1500;
+		size_t size = KVS__HEADER + 11 + len;
+
+		set_pattern(kv, i, len, 1);
+		sum += kv->pool.arena ? kvs__arena_block_size(size) : size;
+	}
+	check_u64(store_stats(kv).bytes_live, sum);
+	if (kv->pool.arena)
+		check(store_stats(kv).bytes_mapped >= sum);
+	fill(kv, 3000, 7, 2);
+	check_ok(kvs_drain(kv));
+	check_u64(store_stats(kv).bytes_live,
+		  3000 * (kv->pool.arena ? kvs__arena_block_size(KVS__HEADER + 18)
+					 : KVS__HEADER + 18));
+	check_u64(store_stats(kv).bytes_deferred, 0);
+	close_store(kv);
+}
+
+/* ---- the soft limit ---- */
+
+static void test_writers_help_above_the_soft_limit(void **state)
+{
+	struct kvs_options opts = no_threads();
+	struct kvs *kv;
+	uint64_t before;
+
+	(void)state;
+	opts.deferred_soft = 1;
+	kv = open_with(&opts);
+	fill(kv, 20 * BATCH, 8, 1);
+	fill(kv, 20 * BATCH, 8, 2); /* 20 batches, none of them ripe */
+	check_u64(store_stats(kv).helped, 0);
+	before = store_stats(kv).bytes_deferred;
+	check_u64(run(kv, 1, 0), 0); /* a grace period for all, and one batch freed */
+	check(store_stats(kv).bytes_deferred < before && store_stats(kv).bytes_deferred > 0);
+	fill(kv, 5 * BATCH, 8, 3); /* 5 more handed over, two freed for each */
+	check_u64(store_stats(kv).helped, 10);
+	(void)run_to_rest(kv);
+	check_u64(store_stats(kv).bytes_deferred, 0);
+	check_pattern(kv, 4 * BATCH, 8, 3);
+	check_pattern(kv, 6 * BATCH, 8, 2);
+	close_store(kv);
+}
+
+static void overwrite_some(size_t index, void *arg)
+{
+	(void)index;
+	for (uint64_t round = 0; round < util_scaled(5, 40, 400); round++)
+		fill(arg, 10 * BATCH, 40, round);
+}
+
+/* Everything becomes ripe first, is freed by whoever comes, and nothing is forgotten. */
+static void test_all_free_together_above_the_soft_limit(void **state)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct kvs *kv;
+
+	(void)state;
+	opts.deferred_soft = 1;
+	check_ok(kvs_open(&opts, &kv));
+	run_threads(3, overwrite_some, kv);
+	check_ok(kvs_drain(kv));
+	check_u64(store_stats(kv).bytes_deferred, 0);
+	util_note("writers freed %llu batches", (unsigned long long)store_stats(kv).helped);
+	/* and without drain, by the thread alone */
+	fill(kv, 10 * BATCH, 40, 1);
+	while (store_stats(kv).bytes_deferred)
+		sched_yield();
+	close_store(kv);
+}
+
+/* ---- the hard limit ---- */
+
+#define HARD ((uint64_t)1 << 20)
+#define SLACK (KVS__BATCH_BYTES + 2048) /* one thread's batch and one entry */
+
+/* Overwrite key 0 until that is refused; returns the version that it has. */
+static uint64_t overwrite_to_the_limit(struct kvs *kv)
+{
+	unsigned char value[1000];
+	uint64_t version = 0;
+	uint64_t n = 0;
+	int err;
+
+	pattern_fill(value, sizeof(value), 7);
+	do {
+		err = kvs_set(kv, kvs_str("key-0000000"), kvs_bytes(value, sizeof(value)),
+			      &version);
+		n++;
+		check(n < 10000);
+	} while (!err);
+	check_status(err, KVS_ERR_MEMORY_LIMIT);
+	check(store_stats(kv).bytes_deferred >= HARD);
+	check(store_stats(kv).bytes_deferred <= HARD + SLACK);
+	return version;
+}
+
+static void refused_at_the_hard_limit(struct kvs *kv)
+{
+	uint64_t version = overwrite_to_the_limit(kv);
+	struct kvs_value v = { NULL, 0, 0, 0 };
+	uint64_t len = store_len(kv);
+	uint64_t limited = store_stats(kv).limited;
+	char room[KEY_ROOM];
+
+	check(limited > 0);
+	check_status(kvs_delete(kv, kvs_str("key-0000000"), NULL), KVS_ERR_MEMORY_LIMIT);
+	check_status(kvs_replace(kv, kvs_str("key-0000000"), kvs_str("x"), NULL),
+		     KVS_ERR_MEMORY_LIMIT);
+	check_status(kvs_compare_and_set(kv, kvs_str("key-0000000"), kvs_str("x"), version, NULL),
+		     KVS_ERR_MEMORY_LIMIT);
+	check_status(kvs_get_and_set(kv, kvs_str("key-0000000"), kvs_str("x"), &v, NULL),
+		     KVS_ERR_MEMORY_LIMIT);
+	check_status(kvs_get_and_delete(kv, kvs_str("key-0000000"), &v), KVS_ERR_MEMORY_LIMIT);
+	check_u64(store_stats(kv).limited, limited + 5);
+	/* nothing was changed, reads go on, and so do writes that remove nothing */
+	check_pattern(kv, 0, 1000, 7);
+	check_status(kvs_delete(kv, kvs_str("none"), NULL), KVS_ERR_NOT_FOUND);
+	check_status(kvs_add(kv, kvs_str("key-0000000"), kvs_str("x"), NULL), KVS_ERR_DUPLICATE);
+	check_ok(kvs_set(kv, make_key(room, len), kvs_str("new"), NULL));
+	check_u64(store_len(kv), len + 1);
+}
+
+static void test_hard_limit_without_threads(void **state)
+{
+	struct kvs_options opts = no_threads();
+	struct kvs *kv;
+
+	(void)state;
+	opts.deferred_hard = HARD;
+	kv = open_with(&opts);
+	for (unsigned round = 0; round < 3; round++) {
+		refused_at_the_hard_limit(kv);
+		(void)run(kv, 0, 0);
+		check_u64(store_stats(kv).bytes_deferred, 0);
+	}
+	/* what is ripe makes room for writes, without another call */
+	(void)overwrite_to_the_limit(kv);
+	check_u64(run(kv, 1, 0), 0);
+	check(store_stats(kv).bytes_deferred > HARD / 2);
+	fill(kv, 1, 1000, 8);
+	check_pattern(kv, 0, 1000, 8);
+	close_store(kv);
+}
+
+static void test_hard_limit_under_a_section(void **state)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct kvs_value v;
+	struct kvs *kv;
+
+	(void)state;
+	opts.deferred_hard = HARD;
+	check_ok(kvs_open(&opts, &kv));
+	fill(kv, 1, 1000, 6);
+	for (unsigned round = 0; round < util_scaled(2, 5, 50); round++) {
+		kvs_read_begin(kv);
+		check_ok(kvs_borrow(kv, kvs_str("key-0000000"), &v));
+		refused_at_the_hard_limit(kv);
+		check(pattern_matches(v.data, 1000, round ? 9 : 6)); /* still there */
+		kvs_read_end(kv);
+		check_ok(kvs_drain(kv));
+		check_u64(store_stats(kv).bytes_deferred, 0);
+		fill(kv, 1, 1000, 9);
+	}
+	close_store(kv);
+}
+
+/* ---- max_memory ---- */
+
+static uint64_t held(struct kvs *kv)
+{
+	struct kvs_stats s = store_stats(kv);
+
+	return s.bytes_live + s.bytes_index;
+}
+
+static uint64_t insert_to_the_limit(struct kvs *kv, uint64_t from)
+{
+	char room[KEY_ROOM];
+	int err;
+
+	while ((err = kvs_set(kv, make_key(room, from), kvs_bytes(room, 20), NULL)) == KVS_OK)
+		from++;
+	check_status(err, KVS_ERR_MEMORY_LIMIT);
+	return from;
+}
+
+static void at_max_memory(uint64_t max, uint32_t flags)
+{
+	static const char longer[200];
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	uint64_t count, version;
+	char room[KEY_ROOM];
+	struct kvs *kv;
+
+	opts.max_memory = max;
+	opts.flags = flags;
+	opts.shards = 2;
+	kv = open_with(&opts);
+	count = insert_to_the_limit(kv, 0);
+	check(held(kv) <= max &&
+	      held(kv) + 200 > max); /* one thread: nothing is kept back from itself */
+	check_u64(store_len(kv), count);
+	check_status(kvs_add(kv, kvs_str("other"), kvs_str("value"), NULL), KVS_ERR_MEMORY_LIMIT);
+	/* a larger value in a key's place is refused, and nothing is lost */
+	check_status(kvs_set(kv, make_key(room, 0), kvs_bytes(longer, 200), NULL),
+		     KVS_ERR_MEMORY_LIMIT);
+	check_status(kvs_replace(kv, make_key(room, 0), kvs_bytes(longer, 200), NULL),
+		     KVS_ERR_MEMORY_LIMIT);
+	for (uint64_t i = 0; i < count; i++)
+		check(key_present(kv, i));
+	/* as large, or smaller: any number of times */
+	for (unsigned n = 0; n < 2000; n++)
+		check_ok(kvs_set(kv, make_key(room, n % count), kvs_bytes(longer, 20), &version));
+	check_ok(kvs_set(kv, make_key(room, 1), kvs_str(""), NULL));
+	for (uint64_t i = 0; i < count / 2; i++)
+		check_ok(kvs_delete(kv, make_key(room, i), NULL));
+	check(insert_to_the_limit(kv, count) >= count + count / 2 - 2);
+	check(held(kv) <= max);
+	check_ok(kvs_clear(kv));
+	check(insert_to_the_limit(kv, 0) > count / 2);
+	check(held(kv) <= max);
+	close_store(kv);
+}
+
+static void test_max_memory(void **state)
+{
+	(void)state;
+	at_max_memory(64 << 10, KVS_OPEN_NO_THREADS);
+	at_max_memory(1 << 20, KVS_OPEN_NO_THREADS);
+	at_max_memory(1 << 20, 0);
+}
+
+struct shared_limit {
+	struct kvs *kv;
+	_Atomic uint64_t inserted;
+};
+
+static void insert_own_keys(size_t index, void *arg)
+{
+	struct shared_limit *s = arg;
+	uint64_t first = (index + 1) * 100000000;
+
+	atomic_fetch_add(&s->inserted, insert_to_the_limit(s->kv, first) - first);
+}
+
+static void test_max_memory_of_many_threads(void **state)
+{
+	enum { THREADS = 4 };
+	const uint64_t max = 4 << 20;
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct shared_limit s = { .kv = NULL };
+
+	(void)state;
+	opts.max_memory = max;
+	s.kv = open_with(&opts);
+	run_threads(THREADS, insert_own_keys, &s);
+	check_u64(store_len(s.kv), atomic_load(&s.inserted));
+	util_note("held %llu of %llu bytes", (unsigned long long)held(s.kv),
+		  (unsigned long long)max);
+	/* each may keep back a quantum; a directory may double in several threads' eyes at once */
+	check(held(s.kv) <= max + THREADS * (max / 256 + 128));
+	check(held(s.kv) >= max - THREADS * (max / 256 + 128));
+	close_store(s.kv);
+}
+
+/* ---- stalls ---- */
+
+struct stalls {
+	struct kvs *kv;
+	_Atomic unsigned calls;
+	_Atomic uint64_t age_ms;
+	_Atomic uint64_t deferred;
+	_Atomic int close_answered;
+};
+
+static void on_stall(struct kvs *kv, uint64_t age_ms, uint64_t deferred, void *ctx)
+{
+	struct stalls *s = ctx;
+
+	check(kv == s->kv);
+	atomic_store(&s->age_ms, age_ms);
+	atomic_store(&s->deferred, deferred);
+	atomic_store(&s->close_answered, kv->maintainer.runs ? kvs_close(kv) : 0);
+	check_u64(store_len(kv), 1);
+	atomic_fetch_add(&s->calls, 1);
+}
+
+static void test_stall_is_reported_once_a_period(void **state)
+{
+	struct kvs_options opts = no_threads();
+	struct stalls s = { .kv = NULL };
+
+	(void)state;
+	opts.stall_fn = on_stall;
+	opts.stall_ctx = &s;
+	opts.stall_ms = 1000;
+	s.kv = open_with(&opts);
+	for (unsigned stall = 0; stall < 3; stall++) {
+		static const struct {
+			uint64_t at;
+			unsigned calls;
+		} step[] = { { 0, 0 },    { 999, 0 },  { 1000, 1 }, { 1001, 1 },
+			     { 1999, 1 }, { 2000, 2 }, { 5500, 3 }, { 5999, 3 } };
+		uint64_t start;
+		unsigned before = atomic_load(&s.calls);
+
+		fill(s.kv, 1, 100, 1);
+		fill(s.kv, 1, 100, 2);
+		start = atomic_load(&fake_ms);
+		for (size_t i = 0; i < ARRAY_LEN(step); i++) {
+			atomic_store(&fake_ms, start + step[i].at);
+			check_u64(run(s.kv, 0, KVS_RUN_DONT_WAIT), KVS__TICK_MS);
+			check_u64(atomic_load(&s.calls) - before, step[i].calls);
+			check_u64(store_stats(s.kv).deferred_age_ms, step[i].at);
+		}
+		check_u64(atomic_load(&s.age_ms), 5500);
+		check(atomic_load(&s.deferred) > 0);
+		(void)run(s.kv, 0, 0);
+		check_u64(store_stats(s.kv).deferred_age_ms, 0);
+		check_u64(store_stats(s.kv).stalls, atomic_load(&s.calls));
+		check_u64(atomic_load(&s.calls) - before, 3);
+		atomic_fetch_add(&fake_ms, 100000);
+		(void)run(s.kv, 0, 0); /* nothing is deferred: no stall, whatever the time */
+		check_u64(atomic_load(&s.calls) - before, 3);
+	}
+	close_store(s.kv);
+}
+
+static void test_stall_is_seen_by_the_thread(void **state)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct stalls s = { .kv = NULL };
+
+	(void)state;
+	opts.stall_fn = on_stall;
+	opts.stall_ctx = &s;
+	opts.stall_ms = 500;
+	s.kv = open_with(&opts);
+	fill(s.kv, 1, 100, 1);
+	kvs_read_begin(s.kv);
+	fill(s.kv, 1, 100, 2);
+	while (store_stats(s.kv).deferred_age_ms <
+	       400) { /* the batch was taken over, the clock stands */
+		check_u64(atomic_load(&s.calls), 0);
+		if (load_seq_cst(&s.kv->reclaim.queued_batches))
+			atomic_store(&fake_ms, 1400);
+		sched_yield();
+	}
+	for (unsigned n = 1; n <= 3; n++) {
+		atomic_store(&fake_ms, 1000 + n * 500);
+		while (atomic_load(&s.calls) < n)
+			sched_yield();
+	}
+	check(atomic_load(&s.deferred) > 0);
+	check(atomic_load(&s.close_answered) == KVS_ERR_BUSY);
+	kvs_read_end(s.kv);
+	check_ok(kvs_drain(s.kv));
+	check_u64(store_stats(s.kv).deferred_age_ms, 0);
+	check_u64(atomic_load(&s.calls), 3);
+	close_store(s.kv);
+}
+
+/* ---- kvs_run ---- */
+
+static void test_open_starts_no_thread(void **state)
+{
+	unsigned before = tasks();
+	struct kvs *kv = open_no_threads();
+	struct kvs_snapshot *snapshot;
+
+	(void)state;
+	check_u64(tasks(), before);
+	fill(kv, 1000, 8, 1);
+	fill(kv, 1000, 8, 2);
+	check_ok(kvs_snapshot_begin(kv, NULL, &snapshot));
+	fill(kv, 1000, 8, 3);
+	check_ok(kvs_snapshot_end(snapshot, NULL));
+	(void)run_to_rest(kv);
+	check_ok(kvs_drain(kv));
+	check_ok(kvs_clear(kv));
+	check_u64(tasks(), before);
+	fill(kv, 1000, 8, 1);
+	close_store(kv);
+	check_u64(tasks(), before);
+}
+
+static void test_run_frees_and_says_when(void **state)
+{
+	struct kvs *kv = open_no_threads();
+	uint64_t deferred;
+
+	(void)state;
+	check_u64(run(kv, 0, 0), REST);
+	fill(kv, 1, 8, 1);
+	check_u64(run(kv, 0, 0), REST);
+	fill(kv, 1, 8, 2);
+	deferred = store_stats(kv).bytes_deferred;
+	check(deferred > 0);
+	check_u64(run(kv, 0, KVS_RUN_DONT_WAIT), KVS__TICK_MS); /* never waits, so frees nothing */
+	check_u64(store_stats(kv).bytes_deferred, deferred);
+	check_u64(run(kv, 0, 0), REST);
+	check_u64(store_stats(kv).bytes_deferred, 0);
+	/* a budget of one frees one batch a call */
+	fill(kv, 10 * BATCH, 8, 1);
+	(void)run_to_rest(kv);
+	fill(kv, 10 * BATCH, 8, 2);
+	deferred = store_stats(kv).bytes_deferred;
+	for (uint64_t n = 1; n < 10; n++) {
+		check_u64(run(kv, 1, n == 1 ? 0 : KVS_RUN_DONT_WAIT), 0);
+		check_u64(store_stats(kv).bytes_deferred, deferred / 10 * (10 - n));
+	}
+	(void)run_to_rest(kv);
+	check_u64(store_stats(kv).bytes_deferred, 0);
+	close_store(kv);
+}
+
+static void test_run_is_refused(void **state)
+{
+	struct kvs *kv = open_no_threads();
+	int next = 77;
+
+	(void)state;
+	check_status(kvs_run(NULL, 0, 0, &next), KVS_ERR_INVALID_ARGUMENT);
+	check_status(kvs_run(kv, 0, 2, &next), KVS_ERR_INVALID_ARGUMENT);
+	kvs_read_begin(kv);
+	check_status(kvs_run(kv, 0, 0, &next), KVS_ERR_IN_READ_SECTION);
+	check_status(kvs_run(kv, 0, KVS_RUN_DONT_WAIT, &next), KVS_ERR_IN_READ_SECTION);
+	kvs_read_end(kv);
+	check_ok(kvs_close(kv));
+	check_status(kvs_run(kv, 0, 0, &next), KVS_ERR_STORE_CLOSED);
+	check(next == 77);
+	check_ok(kvs_free(kv));
+}
+
+struct borrower {
+	struct kvs *kv;
+	_Atomic int stage; /* 1: it has borrowed, 2: it may go */
+	_Atomic bool done;
+};
+
+static void borrow_for_a_while(struct borrower *b)
+{
+	struct kvs_value v;
+
+	kvs_read_begin(b->kv);
+	check_ok(kvs_borrow(b->kv, kvs_str("key-0000000"), &v));
+	atomic_store(&b->stage, 1);
+	while (atomic_load(&b->stage) != 2) {
+		check(pattern_matches(v.data, 100, 1));
+		sched_yield();
+	}
+	check(pattern_matches(v.data, 100, 1));
+	kvs_read_end(b->kv);
+}
+
+/* One borrows, one drives the store and waits for the other, one looks on. */
+static void in_three_roles(size_t index, void *arg)
+{
+	struct borrower *b = arg;
+	int err;
+
+	if (index == 0) {
+		borrow_for_a_while(b);
+		return;
+	}
+	while (atomic_load(&b->stage) == 0)
+		sched_yield();
+	if (index == 1) {
+		fill(b->kv, 1, 100, 2); /* what is borrowed is removed */
+		check_u64(run(b->kv, 0, KVS_RUN_DONT_WAIT), KVS__TICK_MS);
+		check_ok(kvs_run(b->kv, 0, 0, NULL));
+		check(atomic_load(&b->stage) == 2);
+		atomic_store(&b->done, true);
+		return;
+	}
+	while (load_seq_cst(&b->kv->reclaim.queued_batches) == 0)
+		sched_yield();
+	do /* until the other one is at it */
+		err = kvs_run(b->kv, 0, KVS_RUN_DONT_WAIT, NULL);
+	while (err == KVS_OK);
+	check_status(err, KVS_ERR_BUSY);
+	check_u64(store_stats(b->kv).deferred_age_ms, 0); /* the clock stands */
+	check(store_stats(b->kv).bytes_deferred > 0);
+	atomic_store(&b->stage, 2);
+}
+
+static void test_run_waits_for_sections_and_keeps_others_out(void **state)
+{
+	(void)state;
+	for (unsigned round = 0; round < util_scaled(3, 20, 200); round++) {
+		struct counting mem;
+		struct kvs_options opts = no_threads();
+		struct borrower b = { .kv = NULL };
+
+		counting_init(&mem, true); /* poisons what is freed */
+		opts.allocator = &mem.hooks;
+		b.kv = open_with(&opts);
+		fill(b.kv, 1, 100, 1);
+		run_threads(3, in_three_roles, &b);
+		check(atomic_load(&b.done));
+		check_u64(store_stats(b.kv).bytes_deferred, 0);
+		close_store(b.kv);
+		check_u64(atomic_load(&mem.live_blocks), 0);
+	}
+}
+
+/* Growth is completed, shrink made, all through kvs_run with so small a budget. */
+static void grow_and_shrink(uint64_t budget)
+{
+	struct kvs *kv = open_no_threads();
+	const uint64_t count = util_scaled(2000, 20000, 100000);
+	struct kvs_stats s;
+	char room[KEY_ROOM];
+	unsigned calls = 0;
+
+	fill(kv, count, 8, 1);
+	while (run(kv, budget, 0) == 0)
+		calls++;
+	s = store_stats(kv);
+	check_u64(s.buckets_linked, s.buckets);
+	check(s.growths > 0 && s.buckets >= count / 2);
+	for (uint64_t i = 0; i < count; i++)
+		check_ok(kvs_delete(kv, make_key(room, i), NULL));
+	for (uint64_t next; (next = run(kv, budget, 0)) != REST; calls++) {
+		check(calls < 1000000);
+		atomic_fetch_add(&fake_ms, next);
+	}
+	s = store_stats(kv);
+	util_note("budget %llu: %u calls, %llu halvings", (unsigned long long)budget, calls,
+		  (unsigned long long)s.shrinks);
+	check(s.shrinks >= 4 * 3 && s.buckets == 4 * 64); /* back to the smallest */
+	check_u64(s.bytes_deferred, 0);
+	check_u64(s.bytes_index, 4 * 64 * sizeof(kvs__head));
+	fill(kv, count, 8, 2);
+	check_u64(store_len(kv), count);
+	close_store(kv);
+}
+
+static void test_run_grows_and_shrinks(void **state)
+{
+	(void)state;
+	grow_and_shrink(1);
+	grow_and_shrink(1000);
+	grow_and_shrink(0);
+}
+
+/* Overwrites that nothing but kvs_run cleans up after: what is held does not depend on how long it goes on. */
+static void test_overwrites_are_bounded(void **state)
+{
+	const uint64_t count = 2000;
+	struct kvs *kv = open_no_threads();
+	uint64_t mapped;
+
+	(void)state;
+	fill(kv, count, 100, 0);
+	fill(kv, count, 100, 0);
+	(void)run(kv, 0, 0);
+	mapped = store_stats(kv).bytes_mapped;
+	for (uint64_t round = 1; round <= util_scaled(20, 200, 2000); round++) {
+		fill(kv, count, 100, round);
+		atomic_fetch_add(&fake_ms, 10);
+		check(store_stats(kv).bytes_deferred >= count * 100);
+		(void)run(kv, 0, 0);
+		check_u64(store_stats(kv).bytes_deferred, 0);
+		check(store_stats(kv).bytes_mapped <= mapped);
+	}
+	close_store(kv);
+}
+
+/* ---- giving back ---- */
+
+static uint64_t resident(struct kvs *kv)
+{
+	return kvs__arena_mapped(kv->pool.arena) - kvs__arena_given(kv->pool.arena);
+}
+
+static void delete_random(struct kvs *kv, uint64_t count, uint64_t keep_one_in)
+{
+	struct rng rng;
+	char room[KEY_ROOM];
+
+	rng_init(&rng, 1);
+	for (uint64_t i = 0; i < count; i++)
+		if (rng_below(&rng, keep_one_in))
+			check_ok(kvs_delete(kv, make_key(room, i), NULL));
+}
+
+static void test_random_deletes_give_pages_back(void **state)
+{
+	const uint64_t count = util_scaled(100000, 300000, 1000000);
+	struct kvs *kv = open_no_threads();
+	uint64_t full, few;
+
+	(void)state;
+	fill(kv, count, 100, 1);
+	full = store_stats(kv).bytes_mapped;
+	delete_random(kv, count, 100);
+	(void)run(kv, 0, 0);
+	if (kv->pool.arena) {
+		few = resident(kv); /* not at once: it may be wanted again soon */
+		atomic_fetch_add(&fake_ms, 150);
+		(void)run(kv, 0, 0);
+		check(resident(kv) + ((uint64_t)1 << 20) > few / 2);
+	}
+	(void)run_to_rest(kv);
+	if (kv->pool.arena) {
+		few = resident(kv);
+		util_note("%llu of %llu bytes stay", (unsigned long long)few,
+			  (unsigned long long)full);
+		check(few < full * 4 / 10);
+		check(kvs__arena_check(kv->pool.arena) == NULL);
+	}
+	fill(kv, count, 100, 2);
+	check(store_stats(kv).bytes_mapped <= full + full / 20);
+	for (uint64_t i = 0; i < count; i++)
+		check_pattern(kv, i, 100, 2);
+	close_store(kv);
+}
+
+static void test_the_thread_gives_back_too(void **state)
+{
+	const uint64_t count = util_scaled(100000, 200000, 1000000);
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct kvs *kv;
+	uint64_t full;
+
+	(void)state;
+	check_ok(kvs_open(&opts, &kv));
+	fill(kv, count, 100, 1);
+	full = store_stats(kv).bytes_mapped;
+	delete_random(kv, count, 100);
+	while (kv->pool.arena && resident(kv) >= full * 4 / 10)
+		sched_yield();
+	while (store_stats(kv).bytes_deferred || store_stats(kv).buckets > count / 2)
+		sched_yield();
+	close_store(kv);
+}
+
+/* ---- the end ---- */
+
+/* A store is closed after so many steps of what happens to it. Returns false when it was at rest before. */
+static bool close_after(unsigned steps, uint32_t flags)
+{
+	const uint64_t count = 1500;
+	struct counting mem;
+	struct kvs_options opts = no_threads();
+	struct kvs *kv;
+	bool rest = false;
+	char room[KEY_ROOM];
+
+	counting_init(&mem, steps % 2);
+	opts.flags = flags;
+	opts.deferred_soft = 1;
+	opts.allocator = &mem.hooks;
+	kv = open_with(&opts);
+	fill(kv, count, 20, 1);
+	for (uint64_t i = 0; i < count; i++)
+		check_ok(kvs_delete(kv, make_key(room, i), NULL));
+	while (steps-- && !rest) {
+		rest = run(kv, 300, 0) == REST;
+		atomic_fetch_add(&fake_ms, 10);
+	}
+	if (flags & KVS_OPEN_NO_THREADS)
+		check(rest || kv->maintainer.shrink != KVS__SHRINK_NONE ||
+		      store_stats(kv).bytes_deferred || store_stats(kv).buckets > 4 * 64);
+	close_store(kv);
+	check_u64(atomic_load(&mem.live_blocks), 0);
+	check_u64(atomic_load(&mem.live_bytes), 0);
+	return !rest;
+}
+
+static void test_close_at_any_moment(void **state)
+{
+	unsigned steps = 0;
+
+	(void)state;
+	while (close_after(steps, KVS_OPEN_NO_THREADS))
+		steps++;
+	util_note("closed at %u moments", steps);
+	check(steps > 10);
+}
+
+static void in_a_child(struct kvs *kv, unsigned before)
+{
+	check_ok(kvs_fork_child());
+	check_u64(tasks(), before);
+	fill(kv, 1000, 8, 5);
+	(void)run_to_rest(kv);
+	check_u64(store_stats(kv).bytes_deferred, 0);
+	check_pattern(kv, 999, 8, 5);
+	close_store(kv);
+	util_child_done();
+}
+
+static void test_fork_without_threads(void **state)
+{
+	struct kvs *kv = open_no_threads();
+	unsigned before;
+	pid_t pid;
+
+	(void)state;
+	fill(kv, 1000, 8, 1);
+	fill(kv, 1000, 8, 2);
+	(void)run(kv, 1, 0); /* some are ripe, some parked */
+	fill(kv, 1000, 8, 3);
+	check_ok(kvs_fork_before());
+	pid = util_fork();
+	before = tasks();
+	if (pid == 0)
+		in_a_child(kv, before);
+	kvs_fork_parent();
+	check_child(pid);
+	(void)run_to_rest(kv);
+	check_u64(store_stats(kv).bytes_deferred, 0);
+	check_pattern(kv, 999, 8, 3);
+	close_store(kv);
+}
+
+/* Beside the store's own threads kvs_run does the same work and waits for nothing. */
+static void test_run_beside_threads(void **state)
+{
+	struct kvs *kv = open_default();
+	int err;
+
+	(void)state;
+	for (unsigned round = 0; round < 50; round++) {
+		fill(kv, 1000, 8, round);
+		err = kvs_run(kv, 0, 0, NULL);
+		check(err == KVS_OK || err == KVS_ERR_BUSY);
+	}
+	check_ok(kvs_drain(kv));
+	check_u64(store_stats(kv).bytes_deferred, 0);
+	close_store(kv);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_live_bytes_are_blocks),
+		cmocka_unit_test(test_writers_help_above_the_soft_limit),
+		cmocka_unit_test(test_all_free_together_above_the_soft_limit),
+		cmocka_unit_test(test_hard_limit_without_threads),
+		cmocka_unit_test(test_hard_limit_under_a_section),
+		cmocka_unit_test(test_max_memory),
+		cmocka_unit_test(test_max_memory_of_many_threads),
+		cmocka_unit_test(test_stall_is_reported_once_a_period),
+		cmocka_unit_test(test_stall_is_seen_by_the_thread),
+		cmocka_unit_test(test_open_starts_no_thread),
+		cmocka_unit_test(test_run_frees_and_says_when),
+		cmocka_unit_test(test_run_is_refused),
+		cmocka_unit_test(test_run_waits_for_sections_and_keeps_others_out),
+		cmocka_unit_test(test_run_grows_and_shrinks),
+		cmocka_unit_test(test_overwrites_are_bounded),
+		cmocka_unit_test(test_random_deletes_give_pages_back),
+		cmocka_unit_test(test_the_thread_gives_back_too),
+		cmocka_unit_test(test_close_at_any_moment),
+		cmocka_unit_test(test_fork_without_threads),
+		cmocka_unit_test(test_run_beside_threads),
+	};
+
+	return util_main("memory", tests, ARRAY_LEN(tests));
+}
