@@ -93,7 +93,9 @@ extern "C" {
 	X(IN_READ_SECTION, -18, "the call waits, and the caller is inside a read section")       \
 	X(NO_READ_SECTION, -19, "the call borrows, and the caller is outside a read section")    \
 	X(VERSION_MISMATCH, -20, "the key has another version")                                  \
-	X(MEMORY_LIMIT, -21, "the memory limit is reached; nothing was changed")
+	X(MEMORY_LIMIT, -21, "the memory limit is reached; nothing was changed")                 \
+	X(NOT_A_NUMBER, -22, "the value is not a 64-bit number")                                 \
+	X(OVERFLOW, -23, "the result is not a 64-bit number; nothing was changed")
 
 #define KVS_OK 0
 enum kvs_error {
@@ -480,6 +482,74 @@ KVS_API int kvs_touch(struct kvs *kv, struct kvs_slice key, int64_t ttl_ms, uint
 /* kvs_delete - Delete @key; else KVS_ERR_NOT_FOUND. @ret_version: of the entry that was removed. */
 KVS_API int kvs_delete(struct kvs *kv, struct kvs_slice key, uint64_t *ret_version);
 
+/* ---- Updates: a new value from the old one, in one step ---------------------------------- */
+
+/*
+ * Common to all: as for all writes. Under contention the new value is made again from what is there
+ * then, so no update is lost and none is applied twice. A key that is absent counts as described. A key that is
+ * present keeps its expiry.
+ */
+
+/*
+ * kvs_increment, kvs_decrement - Add to, subtract from, a number in decimal text, such as "-42".
+ *
+ * A number is an optional minus sign and digits without leading zeros, from -2^63 to 2^63 - 1. An absent
+ * key counts as 0.
+ * @ret_value   may be NULL: the new number.
+ * Returns also KVS_ERR_NOT_A_NUMBER, KVS_ERR_OVERFLOW (the result, or -@delta, does not fit).
+ */
+KVS_API int kvs_increment(struct kvs *kv, struct kvs_slice key, int64_t delta, int64_t *ret_value,
+			  uint64_t *ret_version);
+KVS_API int kvs_decrement(struct kvs *kv, struct kvs_slice key, int64_t delta, int64_t *ret_value,
+			  uint64_t *ret_version);
+
+/*
+ * kvs_increment_i64, kvs_decrement_i64 - The same for a number in the 8 bytes of an int64_t.
+ *
+ * Of the host's byte order. Returns also KVS_ERR_NOT_A_NUMBER (the value has not 8 bytes), KVS_ERR_OVERFLOW.
+ */
+KVS_API int kvs_increment_i64(struct kvs *kv, struct kvs_slice key, int64_t delta, int64_t *ret_value,
+			      uint64_t *ret_version);
+KVS_API int kvs_decrement_i64(struct kvs *kv, struct kvs_slice key, int64_t delta, int64_t *ret_value,
+			      uint64_t *ret_version);
+
+/*
+ * kvs_append - Put @tail behind the value. An absent key counts as empty.
+ *
+ * @ret_len     may be NULL: bytes of the new value.
+ * Returns also KVS_ERR_VALUE_TOO_LARGE of the whole.
+ */
+KVS_API int kvs_append(struct kvs *kv, struct kvs_slice key, struct kvs_slice tail, size_t *ret_len,
+		       uint64_t *ret_version);
+
+/* What a kvs_update_fn answers, if not a negative error of its own, with which the update ends. */
+enum kvs_update {
+	KVS_UPDATE_SET = 0,    /* set the key to *ret_new */
+	KVS_UPDATE_KEEP = 1,   /* change nothing */
+	KVS_UPDATE_DELETE = 2, /* delete the key, if it is there */
+};
+
+/*
+ * Makes a new value of the old one. @old is borrowed; NULL if the key is absent. *ret_new must stay as it is until
+ * the next call, or the return of kvs_update(); it may lie within @old.
+ *
+ * It runs inside a read section, perhaps several times, of which the last one counts: so it must have no effects but its
+ * result. It must return (no longjmp, no thread exit), soon, and wait for nobody. It may read this
+ * store and do anything to others. Writes to this store answer KVS_ERR_BUSY, calls that wait
+ * KVS_ERR_IN_READ_SECTION.
+ */
+typedef int (*kvs_update_fn)(const struct kvs_value *old, struct kvs_slice *ret_new, void *arg);
+
+/*
+ * kvs_update - Set, keep or delete @key, as @fn decides by its value.
+ *
+ * @ret_version of the new entry, of the one kept, or of the one deleted; 0: the key is absent.
+ * Returns also what @fn returned, if that is negative; KVS_ERR_INVALID_ARGUMENT for an answer of @fn that is none.
+ * Linearizes   KEEP: as a get.
+ */
+KVS_API int kvs_update(struct kvs *kv, struct kvs_slice key, kvs_update_fn fn, void *arg,
+		       uint64_t *ret_version);
+
 /*
  * kvs_clear - Make the store empty at one instant, for all shards.
  *
@@ -523,10 +593,11 @@ struct kvs_get_item {
 
 /* An item of a batch set. */
 struct kvs_set_item {
-	struct kvs_slice key; /* in */
-	struct kvs_slice val; /* in */
-	uint64_t version;     /* out, with KVS_OK */
-	int status;           /* out: as kvs_set() */
+	struct kvs_slice key;     /* in */
+	struct kvs_slice val;     /* in */
+	struct kvs_expiry expiry; /* in; all zero: the key does not expire */
+	uint64_t version;         /* out, with KVS_OK */
+	int status;               /* out: as kvs_set_ex() */
 };
 
 /* An item of a batch delete. */

@@ -226,12 +226,16 @@ static void writing_begin(struct writing *g, struct kvs *kv, enum mode mode)
 	g->counts = (struct kvs_batch_counts){ .ok = 0 };
 }
 
-static void prepare_next(struct writing *g, struct kvs_slice key, const struct kvs_slice *val)
+/* @item NULL: a delete. */
+static void prepare_next(struct writing *g, struct kvs_slice key, const struct kvs_set_item *item)
 {
 	struct write *w = &g->write[g->n];
+	int err = KVS_OK;
 
 	*w = (struct write){ .kv = g->kv, .mode = g->mode };
-	g->status[g->n++] = kvs__write_prepare(w, key, val);
+	if (item && (item->expiry.kind || item->expiry.ms))
+		err = kvs__clock_deadline(&g->kv->clock, item->expiry, &w->deadline);
+	g->status[g->n++] = err ? err : kvs__write_prepare(w, key, item ? &item->val : NULL);
 }
 
 /* Inside the section: bring to the caches what the writes will look at. */
@@ -274,7 +278,7 @@ static void set_group(struct writing *g, struct kvs_set_item *items, unsigned n)
 
 	g->n = 0;
 	for (i = 0; i < n; i++)
-		prepare_next(g, items[i].key, &items[i].val);
+		prepare_next(g, items[i].key, &items[i]);
 	write_group(g);
 	for (i = 0; i < n; i++) {
 		items[i].status = g->status[i];

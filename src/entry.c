@@ -3,7 +3,7 @@
 
 static void copy(unsigned char *to, struct kvs_slice from)
 {
-	if (from.len)
+	if (from.len && from.data)
 		memcpy(to, from.data, from.len);
 }
 

@@ -135,6 +135,7 @@ KVS_INLINE struct kvs__block *kvs__entry_block(const struct kvs__entry *e)
 	return b;
 }
 
+/* kvs__entry_value - Its bytes; of an entry that nobody else can reach yet they may be written. */
 KVS_INLINE const void *kvs__entry_value(const struct kvs__entry *e)
 {
 	if (unlikely(e->extent & KVS__EXTENT_BLOCK))
@@ -244,6 +245,7 @@ KVS_INLINE void kvs__copy(void *to, const void *from, size_t n)
 /*
  * kvs__entry_make - A private entry with copies of @key and @val; version and next are not set.
  *
+ * @val         data NULL: the value's bytes are left to the caller to write.
  * @heap        the calling thread's (arena.h). Returns NULL: no memory.
  */
 struct kvs__entry *kvs__entry_make(const struct kvs__pool *pool, struct kvs__heap *heap, uint64_t order,

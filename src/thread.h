@@ -33,6 +33,7 @@ struct kvs__slot {
 	kvs__u64 limited;       /* (o) */
 	struct kvs__slot *next; /* (i) all slots of the store */
 	bool taken;             /* (l) slots_lock */
+	bool in_update;         /* its thread runs a kvs_update_fn, which may not write; no other thread looks */
 };
 
 struct kvs__tls_entry {

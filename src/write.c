@@ -14,6 +14,7 @@
  *   REPLACE       NOT_FOUND                  replace
  *   COMPARE       NOT_FOUND                  replace if the version is the expected one, else VERSION_MISMATCH
  *   DELETE        NOT_FOUND                  delete
+ *   UPDATE        the entry is made inside the section, from what is there: insert, replace, delete, or neither
  *   EXPIRE        NOT_FOUND                  replace by an entry with the same value and another deadline
  *   TOUCH         NOT_FOUND                  the same if the new deadline is later, else nothing
  *
@@ -21,7 +22,8 @@
  * replaces it.
  *
  * Linearization points of failures: DUPLICATE and VERSION_MISMATCH, the load of the present entry's
- * unmarked link; NOT_FOUND, as a lookup's; a TOUCH that changes nothing, the load of the present entry's link.
+ * unmarked link; NOT_FOUND, as a lookup's; a TOUCH that changes nothing, the load of the present entry's link; an
+ * UPDATE that changes nothing, as a lookup.
  */
 #include "write.h"
 
@@ -58,10 +60,43 @@ static void dress(struct write *w)
 	store_relaxed(&w->fresh->stamp, kvs__view_stamp(w->view));
 }
 
+/* The entry of an attempt that was lost. */
+static void forget_fresh(struct write *w)
+{
+	if (!w->fresh)
+		return;
+	kvs__entry_free(&w->kv->pool, w->fresh);
+	w->fresh = NULL;
+}
+
+/* An UPDATE's entry, from what this attempt found. */
+static KVS_NOINLINE int make(struct write *w, const struct kvs__entry *e)
+{
+	int made;
+
+	forget_fresh(w);
+	made = w->make(w, e);
+	if (made == MADE_ENTRY)
+		w->fresh_bytes = kvs__entry_footprint(&w->kv->pool, w->fresh);
+	return made;
+}
+
+static int made_nothing(struct write *w, int made, uint64_t version)
+{
+	w->version = version;
+	return made < 0 ? made : KVS_OK;
+}
+
 static int on_absent(struct write *w, const struct kvs__place *p)
 {
-	if (w->mode != MODE_SET && w->mode != MODE_ADD)
+	if (unlikely(w->mode == MODE_UPDATE)) {
+		int made = make(w, NULL);
+
+		if (made != MADE_ENTRY)
+			return made_nothing(w, made, 0);
+	} else if (w->mode != MODE_SET && w->mode != MODE_ADD) {
 		return KVS_ERR_NOT_FOUND;
+	}
 	if (unlikely(!kvs__live_may_grow(w->kv, w->slot, w->fresh_bytes)))
 		return KVS_ERR_MEMORY_LIMIT;
 	w->version = kvs__next_version(w->kv, w->target.shard);
@@ -117,10 +152,10 @@ static KVS_COLD bool leave_to_snapshot(struct write *w, struct kvs__entry *e)
 {
 	uint32_t s = kvs__era_snapshot(w->view.era);
 
-	if (w->mode == MODE_DELETE && w->view.mode == KVS__LATE) {
+	if (!w->fresh && w->view.mode == KVS__LATE) {
 		if (load_seq_cst(&e->stamp) != s + 3) /* as its removal was settled */
 			return false;
-	} else if (w->mode != MODE_DELETE && load_seq_cst(&w->fresh->stamp) != s + 2) {
+	} else if (w->fresh && load_seq_cst(&w->fresh->stamp) != s + 2) {
 		return false; /* this write lies before the cut */
 	} else if (!kvs__owe(&w->kv->cut, e, s)) {
 		return false;
@@ -163,11 +198,18 @@ static int delete(struct write *w, const struct kvs__place *p)
  */
 static int on_expired(struct write *w, const struct kvs__place *p)
 {
+	int answer = KVS_ERR_NOT_FOUND;
+	bool writes = w->mode == MODE_SET || w->mode == MODE_ADD;
 	int err;
 
-	if (w->mode != MODE_SET && w->mode != MODE_ADD)
-		return kvs__word_is_marked(load_seq_cst(&p->match->next)) ? AGAIN
-									  : KVS_ERR_NOT_FOUND;
+	if (unlikely(w->mode == MODE_UPDATE)) {
+		int made = make(w, NULL);
+
+		writes = made == MADE_ENTRY;
+		answer = made_nothing(w, made, 0);
+	}
+	if (!writes)
+		return kvs__word_is_marked(load_seq_cst(&p->match->next)) ? AGAIN : answer;
 	if (unlikely(!may_replace(w, p->match)))
 		return KVS_ERR_MEMORY_LIMIT;
 	err = reserve(w);
@@ -198,10 +240,7 @@ static int renew(struct write *w, const struct kvs__place *p)
 {
 	int err;
 
-	if (w->fresh) {
-		kvs__entry_free(&w->kv->pool, w->fresh); /* of an attempt that was lost */
-		w->fresh = NULL;
-	}
+	forget_fresh(w);
 	w->version = kvs__entry_version(p->match);
 	if (w->mode == MODE_TOUCH && lives_longer(w, p->match))
 		return KVS_OK;
@@ -229,14 +268,20 @@ static int on_present(struct write *w, const struct kvs__place *p)
 		w->version = version;
 		return w->mode == MODE_ADD ? KVS_ERR_DUPLICATE : KVS_ERR_VERSION_MISMATCH;
 	}
-	if (w->mode != MODE_DELETE && unlikely(!may_replace(w, p->match)))
+	if (unlikely(w->mode == MODE_UPDATE)) {
+		int made = make(w, p->match);
+
+		if (made != MADE_ENTRY && made != MADE_DELETE)
+			return made_nothing(w, made, version);
+	}
+	if (w->fresh && unlikely(!may_replace(w, p->match)))
 		return KVS_ERR_MEMORY_LIMIT;
 	err = reserve(w);
 	if (err)
 		return err;
 	if (!copy_old(w, p->match))
 		return KVS_ERR_NO_MEMORY;
-	return w->mode == MODE_DELETE ? delete (w, p) : replace(w, p);
+	return w->fresh ? replace(w, p) : delete (w, p);
 }
 
 /* ---- the engine ---- */
@@ -304,6 +349,8 @@ int kvs__write_prepare(struct write *w, struct kvs_slice key, const struct kvs_s
 	w->slot = kvs__slot_get(&w->kv->home);
 	if (!w->slot)
 		return KVS_ERR_NO_MEMORY;
+	if (unlikely(w->slot->in_update))
+		return KVS_ERR_BUSY;
 	if (!val)
 		return KVS_OK;
 	w->fresh = kvs__entry_make_timed(&w->kv->pool, &w->slot->heap, w->target.wanted.order, key,

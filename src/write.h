@@ -5,9 +5,20 @@
 
 #include "store.h"
 
-enum mode { MODE_SET, MODE_ADD, MODE_REPLACE, MODE_COMPARE, MODE_DELETE, MODE_EXPIRE, MODE_TOUCH };
+enum mode { MODE_SET, MODE_ADD, MODE_REPLACE, MODE_COMPARE, MODE_DELETE, MODE_UPDATE, MODE_EXPIRE, MODE_TOUCH };
 
 #define AGAIN 1 /* internal: the CAS was lost */
+
+struct write;
+
+/* What an UPDATE makes of what is there; else an error, which ends it. */
+enum made { MADE_ENTRY = 0, MADE_NOTHING = 1, MADE_DELETE = 2 };
+
+/*
+ * Makes w->fresh from the live entry of the key (NULL: there is none), or decides otherwise. Called inside the section,
+ * anew for every attempt.
+ */
+typedef int (*kvs__make_fn)(struct write *w, const struct kvs__entry *e);
 
 struct write {
 	struct kvs *kv;
@@ -15,10 +26,11 @@ struct write {
 	struct kvs__table *table;
 	struct kvs__target target;
 	enum mode mode;
+	kvs__make_fn make; /* UPDATE */
 	uint64_t expected; /* COMPARE */
 	int64_t deadline;  /* of what is written; KVS__NO_DEADLINE, which is 0: none */
 	struct kvs__entry
-		*fresh;       /* private until published, not ours from then on; NULL for DELETE */
+		*fresh;       /* private until published, not ours from then on; NULL: the key goes */
 	uint64_t fresh_bytes; /* its footprint, while it could still be looked at */
 	struct kvs__batch *batch; /* reserved, or NULL */
 	struct kvs__view view;    /* of the cut, as this attempt saw it */
@@ -29,7 +41,7 @@ struct write {
 /*
  * kvs__write_prepare - Everything that can be refused before the store is looked at; then the entry is made.
  *
- * kv and mode are set. @val NULL for DELETE, EXPIRE and TOUCH. On an error there is nothing to give back.
+ * kv and mode are set. @val NULL for DELETE, UPDATE, EXPIRE and TOUCH. On an error there is nothing to give back.
  */
 int kvs__write_prepare(struct write *w, struct kvs_slice key, const struct kvs_slice *val);
 

@@ -149,8 +149,9 @@ static void sizes_of_values(struct fixture *f)
 	check(bytes != NULL && buf != NULL);
 	pattern_fill(bytes, 100000, 5);
 	for (size_t i = 0; i < ARRAY_LEN(value_sizes); i++) {
-		get[i].key = set[i].key = make_key(room[i], i);
-		set[i].val = kvs_bytes(bytes, value_sizes[i]);
+		get[i].key = make_key(room[i], i);
+		set[i] = (struct kvs_set_item){ .key = get[i].key,
+						.val = kvs_bytes(bytes, value_sizes[i]) };
 		total += value_sizes[i];
 	}
 	check_ok(kvs_batch_set(f->kv, set, ARRAY_LEN(set), NULL));

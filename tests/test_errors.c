@@ -329,13 +329,13 @@ static void test_every_code_has_a_name_and_a_sentence(void **state)
 	check_text(KVS_ERR_##name, (value), #name, (text));
 	KVS_ERROR_MAP(CHECK_CODE)
 #undef CHECK_CODE
-	check_u64((uint64_t)-expected, 22);
+	check_u64((uint64_t)-expected, 24);
 	check_text(KVS_OK, 0, "OK", "no error");
 }
 
 static void test_codes_we_do_not_know(void **state)
 {
-	static const int codes[] = { 1, 4711, -22, -1000, INT_MAX, INT_MIN };
+	static const int codes[] = { 1, 4711, -24, -1000, INT_MAX, INT_MIN };
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
@@ -979,6 +979,31 @@ static void test_error_BUSY(void **state)
 	close_store(b.kv);
 }
 
+/* ---- Numbers ---------------------------------------------------------------------------- */
+
+static void test_error_NOT_A_NUMBER(void **state)
+{
+	struct kvs *kv = open_default();
+
+	(void)state;
+	check_ok(kvs_set(kv, kvs_str("k"), kvs_str("12 apples"), NULL));
+	check_status(kvs_increment(kv, kvs_str("k"), 1, NULL, NULL), KVS_ERR_NOT_A_NUMBER);
+	check_status(kvs_increment_i64(kv, kvs_str("k"), 1, NULL, NULL), KVS_ERR_NOT_A_NUMBER);
+	check_unchanged(kv, "k", "12 apples");
+	close_store(kv);
+}
+
+static void test_error_OVERFLOW(void **state)
+{
+	struct kvs *kv = open_default();
+
+	(void)state;
+	check_ok(kvs_set(kv, kvs_str("k"), kvs_str("9223372036854775807"), NULL));
+	check_status(kvs_increment(kv, kvs_str("k"), 1, NULL, NULL), KVS_ERR_OVERFLOW);
+	check_unchanged(kv, "k", "9223372036854775807");
+	close_store(kv);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1012,6 +1037,8 @@ int main(void)
 		cmocka_unit_test(test_error_STORE_CLOSED),
 		cmocka_unit_test(test_error_STORE_CLOSED_for_a_new_thread),
 		cmocka_unit_test(test_error_BUSY),
+		cmocka_unit_test(test_error_NOT_A_NUMBER),
+		cmocka_unit_test(test_error_OVERFLOW),
 	};
 
 	return util_main("errors", tests, ARRAY_LEN(tests));

@@ -680,8 +680,8 @@ static void batch_of_sets(struct worker *w, struct lin_op *ops, char (*room)[16]
 
 	for (size_t i = 0; i < n; i++) {
 		ops[i].value = w->next_value++;
-		items[i].key = hot_key(room[i], ops[i].key);
-		items[i].val = value_make(bytes[i], ops[i].value);
+		items[i] = (struct kvs_set_item){ .key = hot_key(room[i], ops[i].key),
+						  .val = value_make(bytes[i], ops[i].value) };
 	}
 	start = lin_ticks_before();
 	check_ok(kvs_batch_set(w->run->kv, items, n, NULL));

@@ -58,8 +58,27 @@ struct group {
 	unsigned bound;
 	bool full; /* without the reduction */
 	enum sched_mode mode;
-	uint64_t schedules; /* RANDOM, PCT: a program; COMPARE: every so many programs */
+	uint64_t schedules; /* RANDOM, PCT: a program; COMPARE: every so many programs; SEARCH: an alphabet */
 	struct floor floor;
+};
+
+/* Operations of which a group's lists are made; each program has at least one beyond the first 13. */
+struct alphabet {
+	unsigned count;
+	uint8_t op[20];
+};
+
+enum { FIRST_OPS, ALL_OPS, FEW_OPS };
+
+static const struct alphabet alphabets[] = {
+	[ALL_OPS] = { 18,
+		      { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, OP_CODE(OP_INCREMENT, 0),
+			OP_CODE(OP_INCREMENT, 1), OP_CODE(OP_BATCH_GET, 0), OP_CODE(OP_BATCH_SET, 0),
+			OP_CODE(OP_BATCH_DELETE, 0) } },
+	[FEW_OPS] = { 7,
+		      { OP_CODE(OP_ADD, 0), OP_CODE(OP_DELETE, 0), OP_CODE(OP_GET, 0),
+			OP_CODE(OP_INCREMENT, 0), OP_CODE(OP_BATCH_GET, 0), OP_CODE(OP_BATCH_SET, 0),
+			OP_CODE(OP_BATCH_DELETE, 0) } },
 };
 
 static const char *current_group = "?";
@@ -105,20 +124,40 @@ static void run_program(const struct program *p, const struct sched_plan *plan)
 
 /* ---- all programs of a group ---- */
 
-static unsigned lists_of(unsigned ops)
+static const struct alphabet *alphabet_of(const struct group *g)
+{
+	return g->mode == SCHED_SEARCH && g->schedules != FIRST_OPS ? &alphabets[g->schedules] : NULL;
+}
+
+static unsigned ops_of(const struct group *g)
+{
+	return alphabet_of(g) ? alphabet_of(g)->count : OP_COUNT;
+}
+
+static unsigned lists_of(const struct group *g, unsigned ops)
 {
 	unsigned n = 1;
 
 	while (ops--)
-		n *= OP_COUNT;
+		n *= ops_of(g);
 	return n;
 }
 
-static void list_make(struct program *p, unsigned list, unsigned ops, unsigned number)
+static void list_make(const struct group *g, struct program *p, unsigned list, unsigned ops, unsigned number)
 {
 	p->ops[list] = ops;
-	for (unsigned i = ops; i-- > 0; number /= OP_COUNT)
-		p->op[list][i] = (uint8_t)(number % OP_COUNT);
+	for (unsigned i = ops; i-- > 0; number /= ops_of(g))
+		p->op[list][i] = alphabet_of(g) ? alphabet_of(g)->op[number % ops_of(g)] : (uint8_t)(number % OP_COUNT);
+}
+
+/* Programs of the first 13 operations only belong to groups without an alphabet. */
+static bool is_new(const struct group *g, const struct program *p)
+{
+	for (unsigned l = 0; alphabet_of(g) && l < p->lists; l++)
+		for (unsigned i = 0; i < p->ops[l]; i++)
+			if (p->op[l][i] >= OP_COUNT)
+				return true;
+	return !alphabet_of(g);
 }
 
 typedef void (*program_fn)(const struct group *g, const struct program *p);
@@ -126,16 +165,17 @@ typedef void (*program_fn)(const struct group *g, const struct program *p);
 /* The two lists are interchangeable: if they are as long as each other, each pair is taken once. */
 static void each_program(const struct group *g, program_fn fn)
 {
-	unsigned n0 = lists_of(g->ops[0]);
-	unsigned n1 = lists_of(g->ops[1]);
+	unsigned n0 = lists_of(g, g->ops[0]);
+	unsigned n1 = lists_of(g, g->ops[1]);
 
 	for (unsigned i = 0; i < n0 && failures < FAILURES_MAX; i++)
 		for (unsigned j = g->ops[0] == g->ops[1] ? i : 0; j < n1; j++) {
 			struct program p = { .lists = 2 };
 
-			list_make(&p, 0, g->ops[0], i);
-			list_make(&p, 1, g->ops[1], j);
-			fn(g, &p);
+			list_make(g, &p, 0, g->ops[0], i);
+			list_make(g, &p, 1, g->ops[1], j);
+			if (is_new(g, &p))
+				fn(g, &p);
 			if (failures >= FAILURES_MAX)
 				return;
 		}
@@ -301,6 +341,14 @@ static const struct group groups[] = {
 	  { 8788, 100000, 10000, 100, 100, 0, 0 } },
 	{ "take-1x1", CI, ALL_KEYS, BOTH, THIRD_TAKE, { 1, 1 }, 2, false, SCHED_SEARCH, 0,
 	  { 364, 10000, 100, 10, 10, 0, 0 } },
+	{ "more-1x1", CI, ALL_KEYS, BOTH, THIRD_NONE, { 1, 1 }, 2, false, SCHED_SEARCH, ALL_OPS,
+	  { 320, 10000, 1000, 100, 100, 0, 0 } },
+	{ "more-2x1", CI, ALL_KEYS, BOTH, THIRD_NONE, { 2, 1 }, 2, false, SCHED_SEARCH, FEW_OPS,
+	  { 1264, 10000, 1000, 100, 100, 0, 0 } },
+	{ "more-grow-1x1", CI, ALL_KEYS, BOTH, THIRD_GROW, { 1, 1 }, 2, false, SCHED_SEARCH, FEW_OPS,
+	  { 88, 10000, 1000, 10, 10, 1000, 0 } },
+	{ "more-shrink-1x1", CI, ALL_KEYS, BOTH, THIRD_SHRINK, { 1, 1 }, 1, false, SCHED_SEARCH, FEW_OPS,
+	  { 88, 10000, 100, 10, 10, 1000, 1000 } },
 	{ "random", CI, 0, 0, THIRD_NONE, { 0, 0 }, 0, false, SCHED_RANDOM, 100, { .programs = 720 } },
 	{ "pct", CI, 0, 0, THIRD_NONE, { 0, 0 }, 0, false, SCHED_PCT, 100, { .programs = 720 } },
 	{ "reduction", CI, ALL_KEYS, BOTH, THIRD_NONE, { 2, 2 }, 2, false, COMPARE, 2000,

@@ -51,8 +51,8 @@ static void set_stable(struct stress *s, struct rng *r)
 
 	for (size_t i = 0; i < n; i++) {
 		value_fill(value[i], rng_next(r));
-		items[i].key = make_key(room[i], rng_below(r, STABLE));
-		items[i].val = kvs_bytes(value[i], LEN);
+		items[i] = (struct kvs_set_item){ .key = make_key(room[i], rng_below(r, STABLE)),
+						  .val = kvs_bytes(value[i], LEN) };
 	}
 	check_ok(kvs_batch_set(s->kv, items, n, NULL));
 	goal_add(&s->goals, SETS, n);
@@ -70,8 +70,8 @@ static void come_and_go(struct stress *s, struct rng *r, uint64_t first)
 
 	value_fill(value, rng_next(r));
 	for (size_t i = 0; i < OTHERS; i++) {
-		get[i].key = set[i].key = delete[i].key = make_key(room[i], first + i);
-		set[i].val = kvs_bytes(value, LEN);
+		get[i].key = delete[i].key = make_key(room[i], first + i);
+		set[i] = (struct kvs_set_item){ .key = get[i].key, .val = kvs_bytes(value, LEN) };
 	}
 	check_ok(kvs_batch_set(s->kv, set, OTHERS, NULL));
 	kvs_read_begin(s->kv);

@@ -506,6 +506,96 @@ static void test_a_clock_that_never_stands_still_lets_no_snapshot_begin(void **s
 	check_ok(kvs_free(kv));
 }
 
+/* ---- batches and updates ---- */
+
+static void batch_items(struct kvs *kv)
+{
+	struct kvs_set_item set[] = {
+		{ .key = K("after"), .val = K("1"), .expiry = kvs_after(100) },
+		{ .key = K("none"), .val = K("2") },
+		{ .key = K("at"), .val = K("3"), .expiry = kvs_at(WALL + 50) },
+		{ .key = K("wrong"), .val = K("4"), .expiry = kvs_after(-1) },
+		{ .key = K("kind"), .val = K("5"), .expiry = { 7, 1 } },
+	};
+	struct kvs_get_item get[] = { { .key = K("after") },
+				      { .key = K("none") },
+				      { .key = K("at") } };
+	struct kvs_batch_counts counts;
+	char buf[16];
+
+	check_status(kvs_batch_set(kv, set, 5, &counts), KVS_ERR_INVALID_TTL);
+	check(counts.ok == 3 && counts.failed == 2);
+	check_status(set[3].status, KVS_ERR_INVALID_TTL);
+	check(set[4].status != KVS_OK);
+	check_ttl(kv, "after", 100);
+	check_ttl(kv, "none", 0);
+	check_ttl(kv, "at", 50);
+	hand_set(50);
+	check_ok(kvs_batch_get(kv, get, 3, buf, sizeof(buf), &counts));
+	check(counts.ok == 2 && counts.not_found == 1);
+	check_status(get[2].status, KVS_ERR_NOT_FOUND);
+	check_u64((uint64_t)get[0].value.expires_at_ms, (uint64_t)(WALL + 100));
+	hand_set(100);
+	check_ok(kvs_batch_get(kv, get, 3, buf, sizeof(buf), &counts));
+	check(counts.ok == 1 && counts.not_found == 2);
+}
+
+static void test_items_of_a_batch_have_deadlines_of_their_own(void **state)
+{
+	(void)state;
+	each_config_timed(batch_items);
+}
+
+static int keep(const struct kvs_value *old, struct kvs_slice *ret_new, void *arg)
+{
+	(void)ret_new;
+	*(bool *)arg = old != NULL;
+	return KVS_UPDATE_KEEP;
+}
+
+static int set_to_x(const struct kvs_value *old, struct kvs_slice *ret_new, void *arg)
+{
+	*(bool *)arg = old != NULL;
+	*ret_new = K("x");
+	return KVS_UPDATE_SET;
+}
+
+static void updates_keep(struct kvs *kv)
+{
+	bool was_there = false;
+	uint64_t version = 7;
+	int64_t n = 0;
+	size_t len = 0;
+
+	check_ok(kvs_set_ex(kv, K("n"), K("5"), kvs_after(100), NULL));
+	check_ok(kvs_set_ex(kv, K("a"), K("ab"), kvs_after(100), NULL));
+	check_ok(kvs_set_ex(kv, K("u"), K("old"), kvs_after(100), NULL));
+	hand_set(99);
+	check_ok(kvs_increment(kv, K("n"), 1, &n, NULL));
+	check_ok(kvs_append(kv, K("a"), K("c"), &len, NULL));
+	check_ok(kvs_update(kv, K("u"), set_to_x, &was_there, NULL));
+	check(n == 6 && len == 3 && was_there);
+	check_ttl(kv, "n", 1);
+	check_ttl(kv, "a", 1);
+	check_ttl(kv, "u", 1);
+	hand_set(100); /* what has expired is absent: it counts as 0, as empty, as nothing */
+	check_ok(kvs_update(kv, K("u"), keep, &was_there, &version));
+	check(!was_there && version == 0);
+	check_ok(kvs_increment(kv, K("n"), 1, &n, NULL));
+	check_ok(kvs_append(kv, K("a"), K("c"), &len, NULL));
+	check_ok(kvs_update(kv, K("u"), set_to_x, &was_there, NULL));
+	check(n == 1 && len == 1 && !was_there);
+	check_ttl(kv, "n", 0);
+	check_ttl(kv, "a", 0);
+	check_ttl(kv, "u", 0);
+}
+
+static void test_updates_keep_the_deadline(void **state)
+{
+	(void)state;
+	each_config_timed(updates_keep);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -520,6 +610,8 @@ int main(void)
 		cmocka_unit_test(test_the_system_clock),
 		cmocka_unit_test(test_a_clock_needs_both_functions),
 		cmocka_unit_test(test_a_clock_that_never_stands_still_lets_no_snapshot_begin),
+		cmocka_unit_test(test_items_of_a_batch_have_deadlines_of_their_own),
+		cmocka_unit_test(test_updates_keep_the_deadline),
 	};
 
 	return util_main("ttl", tests, ARRAY_LEN(tests));

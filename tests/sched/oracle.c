@@ -15,6 +15,8 @@ static bool concerns(const struct record *r, unsigned key)
 {
 	if (OP_KIND(r->op) == OP_SCAN)
 		return r->covered[key];
+	if (OP_IS_BATCH(OP_KIND(r->op)))
+		return true;
 	return OP_KEY(r->op) == key;
 }
 
@@ -50,11 +52,39 @@ static bool read_fits(int err, uint64_t version, uint64_t value, const struct se
 	return !err && version == state->version && value == state->value;
 }
 
+static bool increment_fits(const struct record *r, struct seen *state)
+{
+	struct record w = *r;
+
+	w.wrote = (state->present ? state->value : 0) + (r->wrote << 16);
+	return r->value == w.wrote && write_fits(&w, state);
+}
+
+/* An item of a batch, as an operation of its own. */
+static struct record item_of(const struct record *r, unsigned key)
+{
+	static const uint8_t kinds[] = {
+		[OP_BATCH_GET] = OP_GET, [OP_BATCH_SET] = OP_SET, [OP_BATCH_DELETE] = OP_DELETE
+	};
+	struct record item = *r;
+
+	item.op = (uint8_t)OP_CODE(kinds[OP_KIND(r->op)], key);
+	item.err = r->errs[key];
+	item.version = r->page[key].version;
+	item.wrote = item.value = r->page[key].value;
+	return item;
+}
+
 /* Can @r have been what happened to @state? Then it is what it made of it. */
 static bool fits(const struct record *r, unsigned key, struct seen *state)
 {
 	const struct seen *page = &r->page[key];
+	struct record item;
 
+	if (OP_IS_BATCH(OP_KIND(r->op))) {
+		item = item_of(r, key);
+		return fits(&item, key, state);
+	}
 	switch (OP_KIND(r->op)) {
 	case OP_SET:
 		return write_fits(r, state);
@@ -70,6 +100,8 @@ static bool fits(const struct record *r, unsigned key, struct seen *state)
 		return delete_fits(r, state);
 	case OP_GET:
 		return read_fits(r->err, r->version, r->value, state);
+	case OP_INCREMENT:
+		return increment_fits(r, state);
 	default:
 		return read_fits(page->present ? 0 : KVS_ERR_NOT_FOUND, page->version, page->value,
 				 state);
@@ -140,7 +172,7 @@ static bool key_is_linearizable(const struct history *h, unsigned key)
 
 static bool made_a_version(const struct record *r)
 {
-	return !r->err && OP_KIND(r->op) <= OP_COMPARE;
+	return !r->err && (OP_KIND(r->op) <= OP_COMPARE || OP_KIND(r->op) == OP_INCREMENT);
 }
 
 /* No version twice; on a key, a write that began after another had ended has the greater one. */
@@ -157,13 +189,25 @@ static const char *check_versions(const struct record *a, const struct record *b
 
 static const char *check_all_versions(const struct history *h)
 {
-	const struct record *all[LISTS_MAX * OPS_MAX];
+	static struct record items[KEYS * LISTS_MAX * OPS_MAX];
+	const struct record *all[KEYS * LISTS_MAX * OPS_MAX];
 	const char *why = NULL;
 	unsigned n = 0;
 
 	for (unsigned l = 0; l < h->program.lists; l++)
-		for (unsigned i = 0; i < h->program.ops[l]; i++)
-			all[n++] = &h->record[l][i];
+		for (unsigned i = 0; i < h->program.ops[l]; i++) {
+			const struct record *r = &h->record[l][i];
+
+			all[n] = r;
+			if (!OP_IS_BATCH(OP_KIND(r->op))) {
+				n++;
+				continue;
+			}
+			for (unsigned k = 0; k < KEYS; k++, n++) {
+				items[n] = item_of(r, k);
+				all[n] = &items[n];
+			}
+		}
 	for (unsigned i = 0; i < n && !why; i++)
 		for (unsigned j = 0; j < n && !why; j++)
 			why = i == j ? NULL : check_versions(all[i], all[j]);

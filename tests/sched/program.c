@@ -14,7 +14,7 @@
 static const char *const keys_names[] = { "near", "equal", "wide" };
 static const char *const init_names[] = { "empty", "full" };
 static const char *const third_names[] = { "none", "grow", "shrink", "limit", "take", "both" };
-static const char kind_letters[] = "sarcdgx";
+static const char kind_letters[] = "sarcdgxiGSD";
 static const char *const key_bytes[KEYS] = { "A", "B" };
 
 /* The hash that the table sees; the first 47 bits are the order key. */
@@ -212,6 +212,70 @@ static void scan_step(struct record *r, uint64_t *cursor)
 	kvs_read_end(kv);
 }
 
+static void batch_get(struct record *r)
+{
+	struct kvs_get_item items[KEYS];
+	uint64_t buf[KEYS];
+
+	for (unsigned k = 0; k < KEYS; k++)
+		items[k].key = kvs_bytes(key_bytes[k], 1);
+	r->err = kvs_batch_get(kv, items, KEYS, buf, sizeof(buf), NULL);
+	for (unsigned k = 0; k < KEYS; k++) {
+		r->errs[k] = items[k].status;
+		r->page[k] = (struct seen){ !items[k].status, items[k].value.version, 0 };
+		if (!items[k].status)
+			memcpy(&r->page[k].value, items[k].value.data, sizeof(uint64_t));
+	}
+}
+
+static void batch_set(struct record *r)
+{
+	struct kvs_set_item items[KEYS];
+
+	for (unsigned k = 0; k < KEYS; k++) {
+		r->page[k].value = r->wrote + 0x1000 * k;
+		items[k] = (struct kvs_set_item){
+			.key = kvs_bytes(key_bytes[k], 1),
+			.val = kvs_bytes(&r->page[k].value, sizeof(uint64_t)),
+		};
+	}
+	r->err = kvs_batch_set(kv, items, KEYS, NULL);
+	for (unsigned k = 0; k < KEYS; k++) {
+		r->errs[k] = items[k].status;
+		r->page[k].version = items[k].version;
+	}
+}
+
+static void batch_delete(struct record *r)
+{
+	struct kvs_delete_item items[KEYS];
+
+	for (unsigned k = 0; k < KEYS; k++)
+		items[k].key = kvs_bytes(key_bytes[k], 1);
+	r->err = kvs_batch_delete(kv, items, KEYS, NULL);
+	for (unsigned k = 0; k < KEYS; k++) {
+		r->errs[k] = items[k].status;
+		r->page[k].version = items[k].version;
+	}
+}
+
+static void batch_op(struct record *r)
+{
+	switch (OP_KIND(r->op)) {
+	case OP_BATCH_GET:
+		batch_get(r);
+		break;
+	case OP_BATCH_SET:
+		batch_set(r);
+		break;
+	default:
+		batch_delete(r);
+		break;
+	}
+	if (r->err)
+		sched_fail("a batch failed");
+}
+
 static void point_op(struct record *r, struct kvs_slice key)
 {
 	struct kvs_slice val = kvs_bytes(&r->wrote, sizeof(r->wrote));
@@ -233,6 +297,10 @@ static void point_op(struct record *r, struct kvs_slice key)
 	case OP_DELETE:
 		r->err = kvs_delete(kv, key, &r->version);
 		break;
+	case OP_INCREMENT:
+		r->err = kvs_increment_i64(kv, key, (int64_t)r->wrote << 16, (int64_t *)&r->value,
+					   &r->version);
+		break;
 	default:
 		r->err = kvs_get(kv, key, &r->value, sizeof(r->value), &got);
 		r->version = got.version;
@@ -248,6 +316,8 @@ static void one_op(unsigned list, unsigned i)
 	sched_op_begin(&r->begin, &r->early);
 	if (OP_KIND(r->op) == OP_SCAN) {
 		scan_step(r, &mine[list].cursor);
+	} else if (OP_IS_BATCH(OP_KIND(r->op))) {
+		batch_op(r);
 	} else {
 		unsigned k = OP_KEY(r->op);
 
@@ -416,7 +486,7 @@ uint64_t program_outcome(void)
 			const struct record *r = &h->record[l][i];
 
 			sum = fold(fold(fold(sum, (uint64_t)r->err), r->version), r->value);
-			if (OP_KIND(r->op) == OP_SCAN)
+			if (OP_KIND(r->op) == OP_SCAN || OP_IS_BATCH(OP_KIND(r->op)))
 				sum = fold_seen(fold_seen(sum, &r->page[0]), &r->page[1]);
 		}
 	return sum;
@@ -453,7 +523,7 @@ void program_write(const struct setting *s, const struct program *p, char *to, s
 
 			used += (size_t)snprintf(
 				to + used, room - used, "%c%s", kind_letters[OP_KIND(op)],
-				OP_KIND(op) == OP_SCAN ? "" : key_bytes[OP_KEY(op)]);
+				OP_HAS_KEY(OP_KIND(op)) ? key_bytes[OP_KEY(op)] : "");
 		}
 	}
 }
@@ -481,7 +551,7 @@ static bool read_ops(const char *at, struct program *p)
 		kind = strchr(kind_letters, *at);
 		if (!kind || *n == OPS_MAX)
 			return false;
-		if (*kind != 'x' && *++at != 'A' && *at != 'B')
+		if (OP_HAS_KEY((unsigned)(kind - kind_letters)) && *++at != 'A' && *at != 'B')
 			return false;
 		p->op[p->lists - 1][(*n)++] = (uint8_t)(2 * (kind - kind_letters) + (*at == 'B'));
 	}

@@ -16,6 +16,7 @@
  *           take   a fiber that takes over partial batches, as the maintenance thread does
  *   ops     s set  a add  r replace  c compare-and-set  d delete  g get, each with its key A or B;
  *           x one step of a scan, going on where the fiber's last one stopped
+ *           i increment, with its key; G batch get, S batch set, D batch delete of both keys
  *
  * Compare-and-set expects the version that its fiber saw last; without one, the version that
  * the key has, or would get first. Batches are taken over after every operation (but with take),
@@ -35,9 +36,24 @@ enum keys { KEYS_NEAR, KEYS_EQUAL, KEYS_WIDE };
 enum init { INIT_EMPTY, INIT_FULL };
 enum third { THIRD_NONE, THIRD_GROW, THIRD_SHRINK, THIRD_LIMIT, THIRD_TAKE, THIRD_BOTH };
 
-/* The 13 operations: SET A, SET B, ADD A, ..., GET B, SCAN. */
-enum { OP_SET, OP_ADD, OP_REPLACE, OP_COMPARE, OP_DELETE, OP_GET, OP_SCAN };
+/* The first 13 operations: SET A, SET B, ADD A, ..., GET B, SCAN. Then INCREMENT A and B, and the batches. */
+enum {
+	OP_SET,
+	OP_ADD,
+	OP_REPLACE,
+	OP_COMPARE,
+	OP_DELETE,
+	OP_GET,
+	OP_SCAN,
+	OP_INCREMENT,
+	OP_BATCH_GET,
+	OP_BATCH_SET,
+	OP_BATCH_DELETE
+};
 #define OP_COUNT 13u
+#define OP_HAS_KEY(kind) ((kind) < OP_SCAN || (kind) == OP_INCREMENT)
+#define OP_IS_BATCH(kind) ((kind) >= OP_BATCH_GET)
+#define OP_CODE(kind, key) (2u * (kind) + (key))
 #define OP_KIND(op) ((op) / 2u)
 #define OP_KEY(op) ((op) % 2u)
 
@@ -73,6 +89,7 @@ struct record {
 	uint64_t value;     /* GET */
 	bool covered[KEYS]; /* SCAN: the page covered the key's place */
 	struct seen page[KEYS];
+	int errs[KEYS]; /* batches: of the items; their versions and values are in page */
 };
 
 /* A schedule's history, and what the store held before and after. */
