@@ -18,8 +18,8 @@
  *             holds back the return of memory, not other threads' calls: keep it short.
  * Threads     Any thread may call anything at any time, kvs_free() excepted, which must be the
  *             last call on its store. No thread needs to register; a thread may exit at any time.
- * Waiting     Only kvs_open, kvs_close, kvs_free, kvs_clear, kvs_drain, kvs_run, kvs_fork_before and the
- *             calls of a snapshot wait for other threads. Inside the caller's own read section they answer
+ * Waiting     Only kvs_open, kvs_close, kvs_free, kvs_clear, kvs_drain, kvs_run, kvs_fork_before, kvs_save, kvs_load
+ *             and the calls of a snapshot wait for other threads. Inside the caller's own read section they answer
  *             KVS_ERR_IN_READ_SECTION and change nothing.
  * Versions    Every entry carries a version (56 bits, never 0). It is never repeated in a store.
  *             It grows along a key while the key stays, and a write that starts after another
@@ -44,6 +44,9 @@
  *     free           X      X        X      X     X      X      X     X
  *
  *     "B": kvs_run answers KVS_ERR_BUSY while another of these is under way; they wait for it.
+ *
+ * kvs_load is in this table as clear, but that a second load, or one beside a snapshot, answers KVS_ERR_BUSY; a
+ * snapshot, kvs_save too, overlaps reads, writes, iterate and drain.
  */
 #ifndef KVS_H
 #define KVS_H
@@ -67,11 +70,7 @@ extern "C" {
 
 /* ---- Errors ---------------------------------------------------------------------------- */
 
-/*
- * code, value, sentence. Values are pinned for ever; new codes are added at the end.
- * CORRUPTED_SNAPSHOT and UNSUPPORTED_VERSION belong to snapshot files; no function of this version
- * returns them.
- */
+/* code, value, sentence. Values are pinned for ever; new codes are added at the end. */
 #define KVS_ERROR_MAP(X)                                                                         \
 	X(UNKNOWN, -1, "unknown error")                                                          \
 	X(NOT_FOUND, -2, "the key is not in the store")                                          \
@@ -745,6 +744,138 @@ KVS_API int kvs_snapshot_next(struct kvs_snapshot_part *part, struct kvs_item *r
  * Progress     Waits for the read sections open at the call.
  */
 KVS_API int kvs_snapshot_end(struct kvs_snapshot *snapshot, uint64_t *ret_count);
+
+/* ---- Snapshot files -------------------------------------------------------------------- */
+
+/*
+ * A snapshot in a file, and back. What is in it: keys, values, versions, and when keys expire, by the
+ * wall clock; nothing about shards or hashes, so that it can be loaded into any store. Every byte is under a checksum.
+ * The format is described in kvs-snapshot(5).
+ */
+
+#define KVS_FILE_THREADS_MAX 16u
+
+/* What went wrong with a file. Written by a call that fails because of it, for whoever asks. */
+struct kvs_file_error {
+	int code;          /* what the call answers */
+	int system_error;  /* errno of the system call that failed; 0: none did */
+	uint64_t offset;   /* bytes from the start of the file: where the damage was met, or what was read or written */
+	const char *cause; /* what is wrong, or what was being done; static */
+};
+
+/*
+ * Called now and then by the thread that saves or loads, with entries done and entries expected, and once
+ * at the end with both the same. Not 0 ends the call, which answers just that and has changed nothing.
+ */
+typedef int (*kvs_progress_fn)(uint64_t done, uint64_t total, void *arg);
+
+#define KVS_SAVE_NO_FSYNC 1u      /* quicker; what a power failure leaves may be damaged, and the old file gone */
+#define KVS_SAVE_KEEP_PREVIOUS 2u /* the file that is replaced stays as NAME.prev */
+
+/* As struct kvs_options: size first, zero means default. */
+struct kvs_save_options {
+	size_t size;            /* sizeof(struct kvs_save_options) */
+	uint32_t flags;         /* KVS_SAVE_ */
+	uint32_t mode;          /* permission bits of the file, whatever the umask; 0: 0600 */
+	uint32_t threads;       /* the caller's included; 0: two for a large store that may have threads, else one */
+	uint32_t unused;        /* must be 0 */
+	uint64_t max_memory;    /* as in struct kvs_snapshot_options */
+	kvs_progress_fn progress;
+	void *progress_arg;
+	struct kvs_file_error *error; /* may be NULL */
+};
+#define KVS_SAVE_OPTIONS_INIT { sizeof(struct kvs_save_options), 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/*
+ * kvs_save - Write a snapshot of the store to the file @path, which appears whole or not at all.
+ *
+ * It is written beside @path under a temporary name, forced to disk, and renamed. On an error @path is
+ * as it was and the temporary file is gone, with one exception, which the error names: the directory could not be
+ * forced to disk, and the new file is there but might not outlive a power failure. What a saver that was
+ * killed left behind, the next save to @path removes. If @path is a symbolic link it is replaced, not followed.
+ *
+ * @opts        NULL for defaults.
+ * Returns      0, KVS_ERR_IO, KVS_ERR_BUSY (a snapshot is open, or a load under way), KVS_ERR_MEMORY_LIMIT (as
+ *              kvs_snapshot_next), KVS_ERR_NO_MEMORY, KVS_ERR_INVALID_ARGUMENT, KVS_ERR_IN_READ_SECTION,
+ *              KVS_ERR_STORE_CLOSED, or what the progress callback returned.
+ * Linearizes   The contents are those of an instant between call and return.
+ * Progress     Waits for the read sections open at the call, and for the disk. Nobody waits for it.
+ */
+KVS_API KVS_MUST_CHECK int kvs_save(struct kvs *kv, const char *path, const struct kvs_save_options *opts);
+
+#define KVS_LOAD_NEW_VERSIONS 1u /* draw new versions instead of keeping the file's */
+
+/* As struct kvs_options: size first, zero means default. */
+struct kvs_load_options {
+	size_t size;            /* sizeof(struct kvs_load_options) */
+	uint32_t flags;         /* KVS_LOAD_ */
+	uint32_t threads;       /* the caller's included; 0: two for a large file, if the store may have threads, else one */
+	kvs_progress_fn progress;
+	void *progress_arg;
+	struct kvs_file_error *error; /* may be NULL */
+};
+#define KVS_LOAD_OPTIONS_INIT { sizeof(struct kvs_load_options), 0, 0, 0, 0, 0 }
+
+/*
+ * kvs_load - Replace the contents of the store by those of the file @path, all or nothing.
+ *
+ * The new contents are built beside the old ones, so that memory doubles unless the store is empty; then they take
+ * their place at one instant, as in kvs_clear: a reader sees the old contents or the new. On an error nothing was changed.
+ * Entries that have expired by now are left out. The others keep their versions, and later ones go
+ * on above the highest of both; a version of the old contents may so come back with another value, which
+ * KVS_LOAD_NEW_VERSIONS avoids. A symbolic link is not followed.
+ *
+ * @opts        NULL for defaults.
+ * Returns      0, KVS_ERR_CORRUPTED_SNAPSHOT (any damage at all), KVS_ERR_UNSUPPORTED_VERSION (a newer version
+ *              wrote it), KVS_ERR_IO, KVS_ERR_BUSY (a snapshot is open, or another load under way), KVS_ERR_NO_MEMORY,
+ *              KVS_ERR_MEMORY_LIMIT (the contents are beyond max_memory), KVS_ERR_INVALID_SHARD_INDEX,
+ *              KVS_ERR_INVALID_ARGUMENT, KVS_ERR_IN_READ_SECTION, KVS_ERR_STORE_CLOSED, or what the progress callback returned.
+ * Linearizes   At the swap of the root. Writes made meanwhile go to the old contents, and with them.
+ * Progress     Waits for the disk, then for the read sections open at the swap, then frees every old entry.
+ */
+KVS_API KVS_MUST_CHECK int kvs_load(struct kvs *kv, const char *path, const struct kvs_load_options *opts);
+
+/*
+ * A snapshot file read entry by entry, without a store. One thread at a time.
+ */
+struct kvs_file;
+
+struct kvs_file_info {
+	size_t size;              /* sizeof(struct kvs_file_info), set by the caller */
+	uint64_t file_bytes;
+	uint64_t entries;         /* expired ones included */
+	uint64_t blocks;
+	int64_t saved_at_ms;      /* wall clock, milliseconds since 1970 */
+	unsigned char id[16];     /* of the snapshot: no other has it */
+	uint32_t format;          /* version of the format */
+	uint32_t unused;          /* 0 */
+};
+
+/*
+ * kvs_file_open - Open a snapshot file and check its header and its trailer.
+ *
+ * @ret_error   may be NULL; else it is written whenever a call on this file fails, up to kvs_file_close().
+ * Returns      0, KVS_ERR_CORRUPTED_SNAPSHOT, KVS_ERR_UNSUPPORTED_VERSION, KVS_ERR_IO, KVS_ERR_NO_MEMORY,
+ *              KVS_ERR_INVALID_ARGUMENT.
+ */
+KVS_API KVS_MUST_CHECK int kvs_file_open(const char *path, struct kvs_file_error *ret_error,
+					 struct kvs_file **ret_file);
+
+/* kvs_file_info - What header and trailer say, as far as @info->size reaches. 0 or KVS_ERR_INVALID_ARGUMENT. */
+KVS_API int kvs_file_info(const struct kvs_file *file, struct kvs_file_info *info);
+
+/*
+ * kvs_file_next - The next entry, expired or not, in the order of the file.
+ *
+ * @ret_item    valid until the next call with @file.
+ * Returns      0, KVS_ERR_NOT_FOUND (that was all, and the whole file has been found undamaged; but that no key
+ *              comes twice only kvs_load() checks), KVS_ERR_CORRUPTED_SNAPSHOT, KVS_ERR_IO, KVS_ERR_NO_MEMORY,
+ *              KVS_ERR_INVALID_ARGUMENT.
+ */
+KVS_API int kvs_file_next(struct kvs_file *file, struct kvs_item *ret_item);
+
+/* kvs_file_close - NULL is allowed. */
+KVS_API void kvs_file_close(struct kvs_file *file);
 
 /* ---- Memory, threads, fork ------------------------------------------------------------- */
 

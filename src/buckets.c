@@ -116,6 +116,23 @@ bool kvs__table_init(struct kvs__table *t, struct kvs__pages *pages, struct kvs_
 	return true;
 }
 
+void kvs__table_link_all(struct kvs__table *t, unsigned bits_min)
+{
+	unsigned bits = kvs__size_bits(load_acquire(&t->size));
+	uint64_t prefix = (uint64_t)1 << bits;
+	uint64_t link = KVS__LINK_END;
+
+	store_release(&t->link_next, prefix);
+	store_release(&t->linked, prefix);
+	while (prefix-- > 0) {
+		kvs__head *h = kvs__head_of(t, prefix, bits);
+
+		store_relaxed(h, link | KVS__HEAD_LIVE);
+		link = kvs__link_make_head(h, prefix << (64 - bits));
+	}
+	t->bits_min = bits_min;
+}
+
 uint64_t kvs__table_buckets(const struct kvs__table *t)
 {
 	return (uint64_t)1 << kvs__size_bits(load_seq_cst(&t->size));

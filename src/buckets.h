@@ -104,6 +104,14 @@ uint64_t kvs__head_order(const struct kvs__table *t, const kvs__head *h);
 /* kvs__table_init - An empty table with 2^@bits buckets of which head 0 is linked. false: no memory. */
 bool kvs__table_init(struct kvs__table *t, struct kvs__pages *pages, struct kvs__cut *cut, unsigned bits);
 
+/*
+ * kvs__table_link_all - Link every head of an empty table that no other thread can reach, and let it shrink to 2^@bits_min.
+ *
+ * For a table that is about to be filled: one pass over the directory, where linking heads among entries would miss
+ * the cache for each.
+ */
+void kvs__table_link_all(struct kvs__table *t, unsigned bits_min);
+
 /* kvs__table_release - Give back the directory. No thread may reach the table. */
 void kvs__table_release(struct kvs__table *t);
 

@@ -2,7 +2,7 @@
 /*
  * store.c - open, close, clear, free: what swaps the root pointer, and what waits.
  *
- * A swap of the root is the linearization point of clear and close. Operations that loaded the old root
+ * A swap of the root is the linearization point of clear, load and close. Operations that loaded the old root
  * overlap the swap and count before it; GP: after the swap one grace period passes before the
  * old tables are walked and freed, so no operation is left in them. Swaps are made under admin,
  * one at a time.
@@ -30,7 +30,7 @@ static void root_release(const struct kvs__mem *mem, struct kvs__root *root)
 	kvs__mem_lines_free(mem, root, root_size(root->shards));
 }
 
-static struct kvs__root *root_make(struct kvs *kv)
+struct kvs__root *kvs__root_make(struct kvs *kv, unsigned bits)
 {
 	struct kvs__root *root = kvs__mem_lines(&kv->pool.mem, root_size(kv->shards));
 	uint64_t i;
@@ -39,7 +39,7 @@ static struct kvs__root *root_make(struct kvs *kv)
 		return NULL;
 	for (i = 0; i < kv->shards; i++) {
 		root->shards = i;
-		if (!kvs__table_init(&root->table[i], &kv->pages, &kv->cut, kv->bits_min)) {
+		if (!kvs__table_init(&root->table[i], &kv->pages, &kv->cut, bits)) {
 			while (i-- > 0)
 				kvs__table_release(&root->table[i]);
 			kvs__mem_lines_free(&kv->pool.mem, root, root_size(kv->shards));
@@ -73,6 +73,15 @@ static uint64_t table_free_entries(const struct kvs__pool *pool, const struct kv
 	return bytes;
 }
 
+void kvs__root_discard(struct kvs *kv, struct kvs__root *root)
+{
+	uint64_t i;
+
+	for (i = 0; i < root->shards; i++)
+		(void)table_free_entries(&kv->pool, &root->table[i]);
+	root_release(&kv->pool.mem, root);
+}
+
 static void root_free(struct kvs *kv, struct kvs__root *root)
 {
 	uint64_t i;
@@ -90,7 +99,7 @@ static void root_free(struct kvs *kv, struct kvs__root *root)
 
 /* ---- open ---- */
 
-static unsigned bits_for(uint64_t keys)
+unsigned kvs__bits_for(uint64_t keys)
 {
 	unsigned bits = KVS__BITS_MIN;
 
@@ -108,7 +117,7 @@ static void take_options(struct kvs *kv, const struct kvs_options *o)
 	kv->cut.reader_settles = &kv->reader_settles;
 	store_relaxed(&kv->cut.era, KVS__ERA_FIRST);
 	kvs__clock_init(&kv->clock, o->clock);
-	kv->bits_min = bits_for(o->initial_capacity / kv->shards);
+	kv->bits_min = kvs__bits_for(o->initial_capacity / kv->shards);
 	kv->flags = o->flags;
 	kv->max_memory = o->max_memory;
 	kv->stall_fn = o->stall_fn;
@@ -174,7 +183,7 @@ static int build(struct kvs *kv, const struct kvs_options *o)
 		return KVS_ERR_NO_MEMORY;
 	if (!versions_make(kv))
 		goto no_versions;
-	root = root_make(kv);
+	root = kvs__root_make(kv, kv->bits_min);
 	if (!root)
 		goto no_root;
 	store_seq_cst(&kv->root, root);
@@ -280,24 +289,28 @@ static int contents_begin(struct kvs *kv)
 	return err;
 }
 
+void kvs__contents_replace(struct kvs *kv, struct kvs__root *fresh)
+{
+	struct kvs__root *old = xchg_seq_cst(&kv->root, fresh); /* LP(clear), LP(load) */
+
+	kvs__rcu_wait(&kv->reclaim.worker); /* GP: operations in the old tables */
+	kvs__maintain_forget(kv);
+	root_free(kv, old);
+	kvs__maintainer_wake(kv); /* a large directory has heads to link */
+}
+
 KVS_API int kvs_clear(struct kvs *kv)
 {
 	struct kvs__root *fresh;
-	struct kvs__root *old;
 	int err = contents_begin(kv);
 
 	if (err)
 		return err;
-	fresh = root_make(kv);
-	if (fresh) {
-		old = xchg_seq_cst(&kv->root, fresh); /* LP(clear) */
-		kvs__rcu_wait(&kv->reclaim.worker);   /* GP: operations in the old tables */
-		kvs__maintain_forget(kv);
-		root_free(kv, old);
-		kvs__maintainer_wake(kv); /* a large directory has heads to link */
-	} else {
+	fresh = kvs__root_make(kv, kv->bits_min);
+	if (fresh)
+		kvs__contents_replace(kv, fresh);
+	else
 		err = KVS_ERR_NO_MEMORY;
-	}
 	kvs__admin_unlock(kv);
 	return err;
 }

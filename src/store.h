@@ -67,6 +67,7 @@ struct kvs {
 	/* the rest is off the paths of operations */
 	KVS_LINE_ALIGNED pthread_mutex_t admin; /* clear, close, drain, fork and shrink, one at a time */
 	kvs__u32 admin_waiters;          /* the maintainer lets them go first (a) */
+	bool loading;                    /* a load builds new contents: no snapshot may begin (l) admin */
 	struct kvs__reclaim reclaim;
 	struct kvs__maintainer maintainer;
 	KVS_LINE_ALIGNED kvs__u64 live_bytes;     /* posted by threads; only with max_memory (a) */
@@ -145,6 +146,16 @@ KVS_INLINE const struct kvs__entry *kvs__find_live(const struct kvs *kv, const s
 
 /* kvs__value_copy - The same in new memory. false: no memory. */
 bool kvs__value_copy(const struct kvs *kv, const struct kvs__entry *e, struct kvs_value *ret);
+
+/*
+ * New contents: made by make with 2^@bits buckets a table (kvs__bits_for: enough for so many keys), filled
+ * while no other thread can reach them, then put in place of the old by replace, which waits for a grace period
+ * and frees those; or given back, entries and all, by discard. replace: admin is held, the store open, no snapshot runs.
+ */
+struct kvs__root *kvs__root_make(struct kvs *kv, unsigned bits); /* NULL: no memory */
+unsigned kvs__bits_for(uint64_t keys);
+void kvs__contents_replace(struct kvs *kv, struct kvs__root *fresh);
+void kvs__root_discard(struct kvs *kv, struct kvs__root *root);
 
 /* kvs__admin_lock, kvs__admin_unlock - Admin, taken ahead of the maintainer. */
 void kvs__admin_lock(struct kvs *kv);

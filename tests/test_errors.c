@@ -2,10 +2,12 @@
 /*
  * test_errors.c - every error code by name: who answers it, and that nothing was changed.
  *
- * CORRUPTED_SNAPSHOT, UNSUPPORTED_VERSION and MEMORY_LIMIT belong to snapshot files and limits, and UNKNOWN to codes from elsewhere: no function of this version
+ * MEMORY_LIMIT belongs to limits, and UNKNOWN to codes from elsewhere: no function of this version
  * returns them, so their tests check only value, name and sentence.
  */
 #include "configs.h"
+#include "files.h"
+#include "memfs.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -196,6 +198,18 @@ static int call_clear(struct kvs *kv, struct kvs_slice key)
 	return kvs_clear(kv);
 }
 
+static int call_save(struct kvs *kv, struct kvs_slice key)
+{
+	(void)key;
+	return kvs_save(kv, "/no/such/directory/f", NULL);
+}
+
+static int call_load(struct kvs *kv, struct kvs_slice key)
+{
+	(void)key;
+	return kvs_load(kv, "/no/such/directory/f", NULL);
+}
+
 static int call_scan_outside(struct kvs *kv, struct kvs_slice key)
 {
 	struct kvs_item item;
@@ -271,6 +285,8 @@ static const struct call other_calls[] = {
 	{ "kvs_borrow outside a section", call_borrow_outside },
 	{ "kvs_len", call_len },
 	{ "kvs_clear", call_clear },
+	{ "kvs_save", call_save },
+	{ "kvs_load", call_load },
 	{ "kvs_scan", call_scan },
 	{ "kvs_scan outside a section", call_scan_outside },
 	{ "kvs_foreach", call_foreach },
@@ -350,19 +366,6 @@ static void test_error_UNKNOWN(void **state)
 {
 	(void)state;
 	check_text(KVS_ERR_UNKNOWN, -1, "UNKNOWN", "unknown error");
-}
-
-static void test_error_CORRUPTED_SNAPSHOT(void **state)
-{
-	(void)state;
-	check_text(KVS_ERR_CORRUPTED_SNAPSHOT, -6, "CORRUPTED_SNAPSHOT", "the snapshot is damaged");
-}
-
-static void test_error_UNSUPPORTED_VERSION(void **state)
-{
-	(void)state;
-	check_text(KVS_ERR_UNSUPPORTED_VERSION, -7, "UNSUPPORTED_VERSION",
-		   "the snapshot was written by a newer version");
 }
 
 static void refuse_ttls(struct fixture *f)
@@ -606,6 +609,81 @@ ssize_t getrandom(void *to, size_t len, unsigned int flags)
 	return (ssize_t)syscall(SYS_getrandom, to, entropy.drips && len > 1 ? 1 : len, flags);
 }
 
+/* A file of a store with one key, changed by @change, as kvs_load and kvs_file_open see it. */
+static void check_file(void (*change)(unsigned char *bytes, size_t len), int want)
+{
+	struct kvs_file_error error = { 0, 0, 0, NULL };
+	struct kvs *kv = open_default();
+	struct kvs_file *file = NULL;
+	unsigned char *copy;
+	size_t len;
+
+	memfs_use();
+	check_ok(kvs_set(kv, kvs_str("key"), kvs_str("value"), NULL));
+	check_ok(kvs_save(kv, MEMFS_DIR "/f", NULL));
+	check_ok(kvs_set(kv, kvs_str("key"), kvs_str("newer"), NULL));
+	copy = malloc(KVS_KEY_MAX);
+	check(copy != NULL);
+	check(memfs_get("f", &len) != NULL && len < KVS_KEY_MAX);
+	memcpy(copy, memfs_get("f", &len), len);
+	change(copy, len);
+	check_status(bytes_load(kv, copy, len, &error), want);
+	check(error.code == want && error.cause != NULL);
+	check_u64(store_len(kv), 1);
+	check_status(kvs_file_open(MEMFS_DIR "/damaged.kvs", NULL, &file), want);
+	check(file == NULL);
+	check_ok(kvs_load(kv, MEMFS_DIR "/f", NULL)); /* as it was saved it loads */
+	free(copy);
+	memfs_leave();
+	close_store(kv);
+}
+
+static void damage(unsigned char *bytes, size_t len)
+{
+	bytes[len - 20] ^= 1;
+}
+
+static void test_error_CORRUPTED_SNAPSHOT(void **state)
+{
+	(void)state;
+	check_text(KVS_ERR_CORRUPTED_SNAPSHOT, -6, "CORRUPTED_SNAPSHOT", "the snapshot is damaged");
+	check_file(damage, KVS_ERR_CORRUPTED_SNAPSHOT);
+}
+
+static void make_newer(unsigned char *bytes, size_t len)
+{
+	bytes[4] = 2; /* the format's version */
+	bytes_seal(bytes, len);
+}
+
+static void need_feature(unsigned char *bytes, size_t len)
+{
+	bytes[12] = 1;
+	bytes_seal(bytes, len);
+}
+
+static void test_error_UNSUPPORTED_VERSION(void **state)
+{
+	(void)state;
+	check_text(KVS_ERR_UNSUPPORTED_VERSION, -7, "UNSUPPORTED_VERSION",
+		   "the snapshot was written by a newer version");
+	check_file(make_newer, KVS_ERR_UNSUPPORTED_VERSION);
+	check_file(need_feature, KVS_ERR_UNSUPPORTED_VERSION);
+}
+
+static void check_io_of_files(void)
+{
+	struct kvs_save_options so = KVS_SAVE_OPTIONS_INIT;
+	struct kvs_file_error error = { 0, 0, 0, NULL };
+	struct kvs *kv = open_default();
+
+	so.error = &error;
+	check_status(kvs_save(kv, "/no/such/directory/f", &so), KVS_ERR_IO);
+	check(error.code == KVS_ERR_IO && error.system_error == ENOENT && error.cause != NULL);
+	check_status(kvs_load(kv, "/no/such/directory/f", NULL), KVS_ERR_IO);
+	close_store(kv);
+}
+
 static void test_error_IO(void **state)
 {
 	static const unsigned char hash_key[16] = { 1 };
@@ -613,6 +691,7 @@ static void test_error_IO(void **state)
 	struct kvs *kv = NULL;
 
 	(void)state;
+	check_io_of_files();
 	entropy.fails = true;
 	for (opts.hash = KVS_HASH_SIPHASH13; opts.hash <= KVS_HASH_XXH3; opts.hash++) {
 		check_status(kvs_open(&opts, &kv), KVS_ERR_IO);

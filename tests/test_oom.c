@@ -14,6 +14,7 @@
  * allocator.
  */
 #include "configs.h"
+#include "memfs.h"
 
 #include <execinfo.h>
 #include <stdio.h>
@@ -459,6 +460,19 @@ static void op_snapshot(struct run *r, uint64_t k, struct kvs_slice key)
 	check_u64(count, returned);
 }
 
+/* To a file and back. One thread each: a helper that cannot be had is not missed. */
+static void op_file(struct run *r, uint64_t k, struct kvs_slice key)
+{
+	int err;
+
+	op_set(r, k, key);
+	RETRIED(err, kvs_save(r->kv, MEMFS_DIR "/oom.kvs", NULL));
+	check_ok(err);
+	RETRIED(err, kvs_load(r->kv, MEMFS_DIR "/oom.kvs", NULL));
+	check_ok(err);
+	memfs_log_clear();
+}
+
 static void op_words(struct run *r, uint64_t k, struct kvs_slice key)
 {
 	const char *option = NULL;
@@ -482,9 +496,10 @@ static const struct op {
 	{ op_get_and_set, 150 }, { op_get_and_delete, 90 },
 	{ op_delete, 150 },      { op_get_alloc, 150 },
 	{ op_read, 200 },        { op_walk, 6 },
-	{ op_words, 94 },        { op_thread, 2 },
+	{ op_words, 93 },        { op_thread, 2 },
 	{ op_drain, 2 },         { op_clear, 1 },
 	{ op_fork, 1 },          { op_snapshot, 2 },
+	{ op_file, 1 },
 };
 
 /* ---- Running it ------------------------------------------------------------------------- */
@@ -837,5 +852,6 @@ int main(void)
 		cmocka_unit_test(test_every_map_of_the_arena_fails_in_turn),
 	};
 
+	memfs_use();
 	return util_main("oom", tests, ARRAY_LEN(tests));
 }

@@ -33,7 +33,7 @@ sow() {
 build() {
 	"${CC:-gcc}" -std=gnu11 -O1 -g -pthread -fsanitize=thread -D_GNU_SOURCE -DKVS_TSAN -DKVS_RCU_LIBRARY_CALLS \
 		-DKVS_PLAIN_ALLOC -DKVS_YIELD_RAND -DPACKAGE_VERSION='"0"' -I"$root/include" -I"$room/$1/src" -o "$room/$1/load" \
-		"$room/$1"/src/*.c "$here/tsan_selftest.c" -lurcu-bp
+		"$room/$1"/src/*.c "$here/tsan_selftest.c" -lurcu-bp -ldeflate
 }
 
 # reports NAME - In how many of the runs was a race reported?

@@ -16,7 +16,7 @@ read -ra flags <<<"${CFLAGS:--O1 -g}"
 
 build() { # DIRECTORY
 	local sources=()
-	mapfile -t sources < <(find "$1/src" -name '*.c' ! -name rcu.c | sort)
+	mapfile -t sources < <(find "$1/src" -name '*.c' ! -name rcu.c ! -name file.c ! -name format.c ! -name io.c ! -name load.c ! -name save.c | sort)
 	"${CC:-cc}" -std=gnu11 -D_GNU_SOURCE "${flags[@]}" -DKVS_SCHED -DKVS_PLAIN_ALLOC -DPACKAGE_VERSION='"0"' \
 		-include "$here/hooks.h" -I"$root/include" -I"$1/src" -I"$here" -o "$1/test_sched" \
 		"$root/tests/test_sched.c" "$here"/[a-z]*.c "${sources[@]}"
