@@ -656,6 +656,38 @@ static void test_run_grows_and_shrinks(void **state)
 	grow_and_shrink(0);
 }
 
+/* Steps of a shrink that need a grace period are not made without one. */
+static void test_shrink_waits_for_its_grace_periods(void **state)
+{
+	const uint64_t count = 2000;
+	struct kvs *kv = open_no_threads();
+	char room[KEY_ROOM];
+
+	(void)state;
+	fill(kv, count, 8, 1);
+	(void)run_to_rest(kv);
+	for (uint64_t i = 0; i < count; i++)
+		check_ok(kvs_delete(kv, make_key(room, i), NULL));
+	for (unsigned i = 0; i < 10; i++)
+		check_u64(run(kv, 0, KVS_RUN_DONT_WAIT), KVS__TICK_MS);
+	check(kv->maintainer.shrink == KVS__SHRINK_GP_1);
+	check_u64(store_stats(kv).shrinks, 0);
+	check_u64(run(kv, 0, 0), KVS__TICK_MS);
+	check(kv->maintainer.shrink == KVS__SHRINK_GP_2);
+	check(store_stats(kv).shrinks > 0);
+	for (unsigned i = 0; i < 10; i++)
+		check_u64(run(kv, 0, KVS_RUN_DONT_WAIT), KVS__TICK_MS);
+	check(kv->maintainer.shrink == KVS__SHRINK_GP_2);
+	/* the root goes meanwhile, and its segments with it */
+	check_ok(kvs_clear(kv));
+	check(kv->maintainer.shrink == KVS__SHRINK_NONE);
+	check_u64(kv->pages.bytes, store_stats(kv).bytes_index);
+	fill(kv, count, 8, 2);
+	(void)run_to_rest(kv);
+	check_u64(store_len(kv), count);
+	close_store(kv);
+}
+
 /* Overwrites that nothing but kvs_run cleans up after: what is held does not depend on how long it goes on. */
 static void test_overwrites_are_bounded(void **state)
 {
@@ -862,6 +894,7 @@ int main(void)
 		cmocka_unit_test(test_run_is_refused),
 		cmocka_unit_test(test_run_waits_for_sections_and_keeps_others_out),
 		cmocka_unit_test(test_run_grows_and_shrinks),
+		cmocka_unit_test(test_shrink_waits_for_its_grace_periods),
 		cmocka_unit_test(test_overwrites_are_bounded),
 		cmocka_unit_test(test_random_deletes_give_pages_back),
 		cmocka_unit_test(test_the_thread_gives_back_too),

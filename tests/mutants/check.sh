@@ -1,0 +1,90 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# check.sh [MUTANT...] - Do the tests find what they should?
+#
+# Each file of this directory breaks one place of src/ and names the test program that must then fail ("---expect",
+# "tests/PROGRAM:", and if more than that is wanted a pattern of its output). The unbroken copy goes first and must pass
+# all of these programs. Breaks that are a matter of interleaving are the explorer's: tests/sched/mutants. CC and CFLAGS may
+# be set.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+read -ra flags <<<"${CFLAGS:--O1 -g}"
+read -ra libs <<<"$(pkg-config --libs cmocka liburcu-bp) -lm -lpthread"
+compile=("${CC:-cc}" -std=gnu11 -D_GNU_SOURCE -DKVS_DEBUG -DPACKAGE_VERSION='"0"' -ftls-model=initial-exec "${flags[@]}")
+export KVS_TEST_SCALE=small CMOCKA_MESSAGE_OUTPUT=TAP KVS_TEST_TIMEOUT=60
+
+# objects DIRECTORY FILE... - Compile these sources of DIRECTORY/src there, two at a time.
+objects() {
+	local dir=$1
+	shift
+	printf '%s\n' "$@" | xargs -P 2 -I{} "${compile[@]}" -I"$root/include" -I"$dir/src" -c -o "$dir/{}.o" "$dir/src/{}.c"
+}
+
+names() { # DIRECTORY
+	find "$1/src" -name '*.c' -printf '%f\n' | sed 's/\.c$//' | sort
+}
+
+link() { # DIRECTORY PROGRAM
+	"${compile[@]}" -I"$root/include" -I"$1/src" -I"$root/tests" -o "$1/$2" "$root/tests/$2.c" \
+		"$root"/tests/util.c "$root"/tests/configs.c "$1"/*.o "${libs[@]}"
+}
+
+expected() { # MUTANT
+	sed -n '/^---expect/,$p' "$1" | sed -nE "s/^tests.([a-z_]+): *(.*)$/$2/p"
+}
+
+if (($# == 0)); then
+	set -- "$here"/*.mut
+fi
+echo "1..$(($# + 1))"
+bad=0
+mkdir "$tmp/none"
+cp -r "$root/src" "$tmp/none/src"
+mapfile -t all < <(names "$tmp/none")
+objects "$tmp/none" "${all[@]}"
+mapfile -t programs < <(for m in "$@"; do expected "$m" '\1'; done | sort -u)
+whole="ok - no mutant"
+for program in "${programs[@]}"; do
+	link "$tmp/none" "$program"
+	if ! timeout 300 "$tmp/none/$program" >"$tmp/out" 2>&1; then
+		cat "$tmp/out"
+		whole="not ok - no mutant: $program"
+		bad=1
+	fi
+done
+echo "$whole"
+for mutant in "$@"; do
+	name=$(basename "$mutant" .mut)
+	program=$(expected "$mutant" '\1')
+	dir=$tmp/$name
+	mkdir "$dir"
+	cp -r "$root/src" "$dir/src"
+	cp "$tmp"/none/*.o "$dir"
+	perl "$root/tests/sched/apply.pl" "$mutant" "$dir"
+	mapfile -t changed < <(cd "$dir/src" && for f in *; do cmp -s "$f" "$root/src/$f" || echo "$f"; done)
+	if printf '%s\n' "${changed[@]}" | grep -q '\.h$'; then
+		objects "$dir" "${all[@]}"
+	else
+		objects "$dir" "${changed[@]%.c}"
+	fi
+	link "$dir" "$program"
+	status=0
+	(timeout 300 "$dir/$program" >"$dir/out" 2>&1) 2>/dev/null || status=$?
+	if ((status == 0)); then
+		echo "not ok - $name: $program passes"
+		bad=1
+	elif ! grep -qE "$(expected "$mutant" '\2')" "$dir/out"; then
+		cat "$dir/out"
+		echo "not ok - $name: another failure of $program than expected"
+		bad=1
+	else
+		grep -m1 -E '^not ok|^Bail out' "$dir/out" | sed 's/^/# /' || echo "# ended with status $status"
+		echo "ok - $name"
+	fi
+	rm -rf "$dir"
+done
+exit $bad
