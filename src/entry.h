@@ -183,8 +183,16 @@ KVS_INLINE bool kvs__bytes_equal(const unsigned char *a, const unsigned char *b,
 	uint32_t p, q, r, s;
 
 	if (likely(n >= 8)) {
-		if (unlikely(n > 16))
-			return memcmp(a, b, n) == 0;
+		if (n > 16) {
+			if (n > 32)
+				return memcmp(a, b, n) == 0;
+			memcpy(&x, a + 8, 8);
+			memcpy(&y, b + 8, 8);
+			memcpy(&v, a + n - 16, 8);
+			memcpy(&w, b + n - 16, 8);
+			if (((x ^ y) | (v ^ w)) != 0)
+				return false;
+		}
 		memcpy(&x, a, 8);
 		memcpy(&y, b, 8);
 		memcpy(&v, a + n - 8, 8);

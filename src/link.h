@@ -99,6 +99,14 @@ KVS_INLINE uint64_t kvs__window_limit(uint64_t order, unsigned bits)
 	return bits >= KVS__WINDOW_SKIP ? kvs__order_window(order) : KVS__WINDOW_MAX;
 }
 
+/* The same as a whole link: one that is greater leads behind @order. */
+KVS_INLINE uint64_t kvs__link_limit(uint64_t order, unsigned bits)
+{
+	uint64_t below = ((uint64_t)1 << KVS__WINDOW_SHIFT) - 1;
+
+	return likely(bits >= KVS__WINDOW_SKIP) ? order << KVS__WINDOW_SKIP | below : UINT64_MAX;
+}
+
 KVS_INLINE uint64_t kvs__link_make_entry(const struct kvs__entry *e)
 {
 	return (uint64_t)(uintptr_t)e | kvs__order_window(e->order) << KVS__WINDOW_SHIFT;

@@ -65,6 +65,51 @@ KVS_INLINE const struct kvs__entry *kvs__lookup_from(const struct kvs__table *t,
 	return NULL;
 }
 
+enum kvs__met { KVS__MET_IT, KVS__MET_NOTHING, KVS__MET_MORE };
+
+/*
+ * kvs__lookup_straight - kvs__lookup for the case that is nearly always the case; inside a section.
+ *
+ * KVS__MET_IT, with the entry in @ret, and KVS__MET_NOTHING are kvs__lookup's answers. KVS__MET_MORE is none:
+ * a bucket whose head is not linked yet, another head, a mark or a missing stamp was met, and
+ * kvs__lookup has to say.
+ */
+KVS_INLINE enum kvs__met kvs__lookup_straight(const struct kvs__table *t, uint64_t order,
+					      const unsigned char *key, size_t key_len,
+					      const struct kvs__entry **ret)
+{
+	unsigned bits = kvs__size_bits(load_seq_cst(&t->size));
+	uint64_t link = load_seq_cst(kvs__head_of(t, order >> (64 - bits), bits));
+	uint64_t limit = kvs__link_limit(order, bits);
+
+	if (unlikely(kvs__word_state(link) != KVS__HEAD_LIVE))
+		return KVS__MET_MORE;
+	while (likely(link <= limit)) {
+		const struct kvs__entry *e = kvs__link_entry(link);
+		uint64_t word;
+
+		KVS_COUNT_STEP();
+		if (unlikely(kvs__link_to_head(link)))
+			return KVS__MET_MORE;
+		__builtin_prefetch((const char *)e + KVS_LINE);
+		__builtin_prefetch((const char *)e + 2 * KVS_LINE);
+		word = load_seq_cst(&e->next);
+		if (likely(e->order == order)) {
+			if (likely(kvs__bytes_equal(e->bytes, key, key_len))) {
+				if (unlikely(kvs__word_is_marked(word)) ||
+				    unlikely(load_seq_cst(&e->stamp) == 0))
+					return KVS__MET_MORE;
+				*ret = e;
+				return KVS__MET_IT;
+			}
+		} else if (kvs__order_key(e->order) > kvs__order_key(order)) {
+			return KVS__MET_NOTHING;
+		}
+		link = word;
+	}
+	return KVS__MET_NOTHING;
+}
+
 /*
  * kvs__lookup - The live entry of a key, or NULL. Reads only, never retries. Inside a section.
  *

@@ -8,6 +8,7 @@
  *
  *   kvs__rcu_read_lock/unlock   a read section; they nest
  *   kvs__rcu_read_ongoing       inside one?
+ *   kvs__rcu_enter/exit         the same sections, for the shortest path
  *   kvs__rcu_worker_*           one call_rcu thread; kvs__rcu_call queues a callback on it and
  *                               kvs__rcu_wait waits for a grace period through it, so that a
  *                               store has one caller of synchronize_rcu, its worker
@@ -20,6 +21,9 @@
 #ifndef KVS_RCU_H
 #define KVS_RCU_H
 
+#include "atomic.h"
+#include "compiler.h"
+
 #ifdef KVS_SCHED
 #include "sched_rcu.h" /* the explorer's model of all of this */
 #else
@@ -30,9 +34,6 @@
 #ifndef KVS_RCU_LIBRARY_CALLS
 #include <urcu/static/urcu-bp.h>
 #endif
-
-#include "atomic.h"
-#include "compiler.h"
 
 #ifdef KVS_TSAN
 #define KVS_TSAN_THREADS 64
@@ -122,4 +123,59 @@ void kvs__thread_join(pthread_t thread);
 bool kvs__thread_is_self(pthread_t thread);
 
 #endif /* KVS_SCHED */
+
+/*
+ * kvs__rcu_enter, kvs__rcu_exit - read_lock and read_unlock that look for the thread's word once.
+ *
+ * enter returns NULL, with nothing done, where read_lock must be called instead: in a thread that is not
+ * registered, and inside a section. exit takes what enter returned.
+ * kvs__rcu_can_enter - May this process call enter at all? Without membarrier sections need fences.
+ */
+#if defined(KVS_SCHED) || defined(KVS_TSAN) || defined(KVS_RCU_LIBRARY_CALLS)
+typedef const char *kvs__rcu_reader;
+
+KVS_INLINE bool kvs__rcu_can_enter(void)
+{
+	return true;
+}
+
+KVS_INLINE kvs__rcu_reader kvs__rcu_enter(void)
+{
+	kvs__rcu_read_lock();
+	return "";
+}
+
+KVS_INLINE void kvs__rcu_exit(kvs__rcu_reader reader)
+{
+	(void)reader;
+	kvs__rcu_read_unlock();
+}
+#else
+typedef struct urcu_bp_reader *kvs__rcu_reader;
+
+KVS_INLINE bool kvs__rcu_can_enter(void)
+{
+	return urcu_bp_has_sys_membarrier;
+}
+
+KVS_INLINE kvs__rcu_reader kvs__rcu_enter(void)
+{
+	kvs__rcu_reader reader = URCU_TLS(urcu_bp_reader);
+
+	if (unlikely(!reader) || unlikely(CMM_LOAD_SHARED(reader->ctr) & URCU_BP_GP_CTR_NEST_MASK))
+		return NULL;
+	cmm_barrier();
+	_CMM_STORE_SHARED(reader->ctr, _CMM_LOAD_SHARED(urcu_bp_gp.ctr));
+	cmm_barrier();
+	return reader;
+}
+
+KVS_INLINE void kvs__rcu_exit(kvs__rcu_reader reader)
+{
+	cmm_barrier();
+	_CMM_STORE_SHARED(reader->ctr, 0); /* not nested: no section left */
+	cmm_barrier();
+}
+#endif
+
 #endif

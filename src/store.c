@@ -170,6 +170,15 @@ bool kvs__threads_start(struct kvs *kv)
 	return false;
 }
 
+/* Which stores kvs_get has its straight path for (read.c). */
+static void open_straight(struct kvs *kv)
+{
+	bool usual = kv->route == KVS_ROUTE_HASH && kv->hasher.kind == KVS_HASH_SIPHASH13;
+
+	kv->number = kv->home.number;
+	kv->straight = usual && kvs__rcu_can_enter() ? kv->home.generation : KVS__GENERATION_NONE;
+}
+
 /* Undone in reverse by the labels; on success all of it is undone by kvs_close and kvs_free. */
 static int build(struct kvs *kv, const struct kvs_options *o)
 {
@@ -189,6 +198,7 @@ static int build(struct kvs *kv, const struct kvs_options *o)
 	store_seq_cst(&kv->root, root);
 	if (!kvs__home_enter(&kv->home, &kv->pool))
 		goto no_home;
+	open_straight(kv);
 	if (!kvs__threads_start(kv))
 		goto no_threads;
 	return KVS_OK;

@@ -48,12 +48,14 @@ struct kvs {
 	struct kvs__home home; /* first */
 	/* read by every operation, written by open, clear and close only */
 	KVS_LINE_ALIGNED _Atomic(struct kvs__root *) root; /* NULL: closed (r) */
-	uint32_t shards;                 /* (i) */
-	int32_t route;                   /* (i) */
-	kvs_shard_fn shard_fn;           /* (i) */
-	void *shard_ctx;                 /* (i) */
-	struct kvs__cut cut;             /* (a) */
-	struct kvs__hasher hasher;       /* (i) */
+	uint64_t straight;         /* home's generation, or none: kvs_get takes the long way (i) */
+	uint32_t number;           /* home's (i) */
+	uint32_t shards;           /* (i) */
+	int32_t route;             /* (i) */
+	kvs_shard_fn shard_fn;     /* (i) */
+	void *shard_ctx;           /* (i) */
+	struct kvs__cut cut;       /* (a) */
+	struct kvs__hasher hasher; /* (i) */
 	struct kvs__version_counter *versions; /* (i) */
 	struct kvs__pool pool;           /* (i) */
 	struct kvs__clock clock;         /* (i) but for its offset */
@@ -86,6 +88,12 @@ struct kvs__target {
 	struct kvs__wanted wanted;
 };
 
+/* kvs__shard_of - The shard that a key goes to by its hash. */
+KVS_INLINE uint32_t kvs__shard_of(const struct kvs *kv, uint64_t hash)
+{
+	return (uint32_t)((hash & 0xffff) * kv->shards >> 16);
+}
+
 /* The user's shard function is asked, and checked. Cold. */
 int kvs__route_user(const struct kvs *kv, struct kvs_slice key, uint32_t *ret_shard);
 
@@ -109,7 +117,7 @@ KVS_INLINE int kvs__target_of(struct kvs *kv, struct kvs_slice key, struct kvs__
 	ret->wanted.order = kvs__order_make(hash, key.len);
 	/* never NULL: that would mean "no key" */
 	ret->wanted.key = key.data ? key.data : (const unsigned char *)"";
-	ret->shard = (uint32_t)((hash & 0xffff) * kv->shards >> 16);
+	ret->shard = kvs__shard_of(kv, hash);
 	if (unlikely(kv->route != KVS_ROUTE_HASH))
 		return kvs__route_user(kv, key, &ret->shard);
 	return KVS_OK;

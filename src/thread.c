@@ -64,8 +64,7 @@ static void thread_exits(void *arg)
 	kvs__home_each(leave_if_mine, tls);
 	kvs__homes_unlock();
 	free(tls->entry);
-	tls->entry = NULL;
-	tls->count = 0;
+	memset(tls, 0, sizeof(*tls));
 }
 
 static void exit_key_make(void)

@@ -8,7 +8,8 @@
  * comes; it is freed with the store. Counters of a left slot go on counting: they are sums.
  *
  * Thread-local memory maps a store's number to (generation, slot). Numbers are reused, generations never,
- * so an entry left behind by a store that is gone is not mistaken for the new store's.
+ * so an entry left behind by a store that is gone is not mistaken for the new store's. Copies of the entries
+ * used last lie near, where they are found without following a pointer.
  */
 #ifndef KVS_THREAD_H
 #define KVS_THREAD_H
@@ -41,7 +42,11 @@ struct kvs__tls_entry {
 	struct kvs__slot *slot;
 };
 
+#define KVS__TLS_NEAR 4u
+#define KVS__GENERATION_NONE UINT64_MAX /* no store's */
+
 struct kvs__tls {
+	struct kvs__tls_entry near[KVS__TLS_NEAR]; /* copies of entries: [number % KVS__TLS_NEAR] */
 	uint32_t count;
 	struct kvs__tls_entry *entry;
 };
@@ -72,6 +77,22 @@ KVS_INLINE struct kvs__slot *kvs__slot_get(struct kvs__home *h)
 			return e->slot;
 	}
 	return kvs__slot_attach(h);
+}
+
+/* kvs__slot_near - This thread's slot in the store of that @generation and @number, if it lies near; else NULL. */
+KVS_INLINE struct kvs__slot *kvs__slot_near(uint64_t generation, uint32_t number)
+{
+	const struct kvs__tls_entry *e = &kvs__tls.near[number % KVS__TLS_NEAR];
+
+	if (unlikely(e->generation != generation))
+		return NULL;
+	return e->slot;
+}
+
+/* kvs__slot_bring_near - Let kvs__slot_near find this thread's @slot from now on. */
+KVS_INLINE void kvs__slot_bring_near(const struct kvs__home *h, struct kvs__slot *slot)
+{
+	kvs__tls.near[h->number % KVS__TLS_NEAR] = (struct kvs__tls_entry){ h->generation, slot };
 }
 
 /* kvs__home_enter - Make a store known to threads. kvs__home_leave - and no longer; its slots are freed. */
