@@ -385,6 +385,7 @@ static uint64_t run_held(struct round *r, struct kvs *kv, uint64_t budget, uint3
 	uint64_t age;
 
 	round_begin(r, kv, budget);
+	kvs__reclaim_watch(&kv->reclaim, r->now_ms);
 	age = kvs__reclaim_age(&kv->reclaim, r->now_ms);
 	free_ripe(r);
 	if (alone && !(flags & KVS_RUN_DONT_WAIT) && !kvs__rcu_worker_runs(&kv->reclaim.worker))
@@ -439,6 +440,7 @@ static enum next pass(struct kvs *kv)
 	}
 	if (!kvs__reclaim_is_idle(&kv->reclaim))
 		again(&r, NEXT_TICK);
+	kvs__reclaim_watch(&kv->reclaim, r.now_ms);
 	report_stall(kv, stall_due(kv, kvs__reclaim_age(&kv->reclaim, r.now_ms)));
 	return r.next;
 }

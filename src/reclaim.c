@@ -254,10 +254,8 @@ static bool watch_is_over(const struct kvs__reclaim *r)
 	return (int64_t)(load_seq_cst(&r->ripe_batches) - load_seq_cst(&r->watch_batches)) >= 0;
 }
 
-uint64_t kvs__reclaim_age(struct kvs__reclaim *r, uint64_t now_ms)
+void kvs__reclaim_watch(struct kvs__reclaim *r, uint64_t now_ms)
 {
-	uint64_t since;
-
 	if (watch_is_over(r) && xchg_seq_cst(&r->watching, 1) == 0) {
 		if (watch_is_over(r)) {
 			store_seq_cst(&r->watch_since_ms, now_ms);
@@ -265,6 +263,12 @@ uint64_t kvs__reclaim_age(struct kvs__reclaim *r, uint64_t now_ms)
 		}
 		store_seq_cst(&r->watching, 0);
 	}
+}
+
+uint64_t kvs__reclaim_age(const struct kvs__reclaim *r, uint64_t now_ms)
+{
+	uint64_t since;
+
 	if (watch_is_over(r))
 		return 0;
 	since = load_seq_cst(&r->watch_since_ms);

@@ -129,13 +129,15 @@ bool kvs__reclaim_is_idle(const struct kvs__reclaim *r);
  */
 bool kvs__reclaim_ripen(struct kvs__reclaim *r);
 
+/* kvs__reclaim_watch - If what was watched is ripe, watch all that is queued at @now_ms. */
+void kvs__reclaim_watch(struct kvs__reclaim *r, uint64_t now_ms);
+
 /*
  * kvs__reclaim_age - Milliseconds that the oldest grace period has been waited for; 0: none is.
  *
- * A lower bound: a watch is set at @now_ms on all that is queued, by calls of this function only, and
- * the next when that is ripe. So the age is exact up to the time between two calls.
+ * A lower bound, exact up to the time between two calls of kvs__reclaim_watch. Writes nothing.
  */
-uint64_t kvs__reclaim_age(struct kvs__reclaim *r, uint64_t now_ms);
+uint64_t kvs__reclaim_age(const struct kvs__reclaim *r, uint64_t now_ms);
 
 /*
  * kvs__reclaim_hold, kvs__reclaim_unhold - Park what is handed over, then hand it over.
