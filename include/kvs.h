@@ -398,6 +398,7 @@ KVS_API int kvs_ttl(struct kvs *kv, struct kvs_slice key, int64_t *ret_ttl_ms);
 /*
  * kvs_len - Count the keys, without walking them: the sum of the shards' counters.
  *
+ * Keys that have expired count until they are removed, which is a matter of milliseconds.
  * Exact when no write is under way. Not a point in time while writers run.
  * Returns      0, KVS_ERR_STORE_CLOSED.          Progress   wait-free, one load a shard.
  */
@@ -963,6 +964,12 @@ struct kvs_stats {
 	uint64_t limited;          /* writes that answered KVS_ERR_MEMORY_LIMIT */
 	uint64_t helped;           /* batches of deferred entries that writers freed, over the soft limit */
 	uint64_t stalls;           /* calls of stall_fn */
+	uint64_t expirations;      /* entries removed because their deadline had passed */
+	uint64_t expirations_by_write; /* of these, by a write of the key, before the store came to it */
+	uint64_t timers;           /* entries that have a deadline, as the store last saw them */
+	uint64_t expiry_lag_p50_ms; /* from the deadline to the removal; of those that the store removed itself */
+	uint64_t expiry_lag_p99_ms;
+	uint64_t expiry_lag_max_ms;
 };
 
 /*

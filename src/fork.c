@@ -2,7 +2,7 @@
 /*
  * fork.c - the three calls around fork().
  *
- * before   holds every lock of the library, in their order (homes, each store's admin, liburcu's,
+ * before   holds every lock of the library, in their order (homes, each store's admin and expiry role, liburcu's,
  *          then each store's slots and arena), so that the child's copies are free and consistent.
  *          liburcu is paused before slots and arenas are held, because a worker may wait for an
  *          arena's lock, or for the section of a thread that waits for the slots' lock.
@@ -16,6 +16,7 @@
  * Other threads' writes may be half done in the child's copy: marked and not unlinked. Any writer
  * that meets them finishes the unlinking; their memory stays allocated until the store is freed.
  */
+#include "expiry.h"
 #include "maintain.h"
 #include "store.h"
 
@@ -30,6 +31,7 @@ static void hold(struct kvs__home *h, void *arg)
 
 	(void)arg;
 	kvs__admin_lock(kv);
+	kvs__expiry_lock(kv);
 	kvs__reclaim_hold(&kv->reclaim);
 }
 
@@ -69,6 +71,7 @@ static void let_go(struct kvs__home *h, void *arg)
 
 	(void)arg;
 	kvs__reclaim_unhold(&kv->reclaim);
+	kvs__expiry_unlock(kv);
 	kvs__admin_unlock(kv);
 }
 

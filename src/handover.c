@@ -58,6 +58,16 @@ static UNSEEN struct kvs__message *take(struct kvs__mailbox *b)
 	return (struct kvs__message *)(void *)ck_stack_batch_pop_upmc(stack_of(b));
 }
 
+static UNSEEN bool has_some(const struct kvs__mailbox *b)
+{
+	return ck_pr_load_ptr(&b->head) != NULL;
+}
+
+bool kvs__mailbox_has_some(const struct kvs__mailbox *b)
+{
+	return has_some(b);
+}
+
 void kvs__mailbox_send(struct kvs__mailbox *b, struct kvs__message *message)
 {
 	TSAN_RELEASE(b);

@@ -7,6 +7,8 @@
 #ifndef KVS_HANDOVER_H
 #define KVS_HANDOVER_H
 
+#include <stdbool.h>
+
 #include "compiler.h"
 
 struct kvs__message {
@@ -21,6 +23,9 @@ struct kvs__mailbox {
 
 /* kvs__mailbox_send - Put @message in. Any thread; lock-free. PAIRS(H1) */
 void kvs__mailbox_send(struct kvs__mailbox *b, struct kvs__message *message);
+
+/* kvs__mailbox_has_some - May there be something in it? */
+bool kvs__mailbox_has_some(const struct kvs__mailbox *b);
 
 /* kvs__mailbox_take - Take all that is in it, the newest first; NULL: nothing. PAIRS(H1) */
 struct kvs__message *kvs__mailbox_take(struct kvs__mailbox *b);

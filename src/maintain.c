@@ -27,6 +27,8 @@
  */
 #include "maintain.h"
 
+#include "expiry.h"
+
 #include <errno.h>
 #include <time.h>
 
@@ -301,7 +303,7 @@ static void free_ripe(struct round *r)
 		again(r, r->budget ? NEXT_TICK : NEXT_NOW);
 }
 
-/* Holding admin keeps the root: only its holders swap and free it. Expiry belongs here. */
+/* Holding admin keeps the root: only its holders swap and free it. */
 static void round_held(struct round *r)
 {
 	r->root = load_seq_cst(&r->kv->root);
@@ -320,10 +322,31 @@ static void round_held(struct round *r)
 		again(r, r->budget ? NEXT_TICK : NEXT_NOW);
 }
 
+/* Half of a round at most, so that a storm of timers does not hold back the rest. Needs no admin: expiry.c. */
+static void expire(struct round *r)
+{
+	uint64_t share = r->budget / 2 + 1;
+	uint64_t left = share;
+
+	kvs__clock_sync(&r->kv->clock);
+	switch (kvs__expiry_pass(r->kv, kvs__clock_now(&r->kv->clock), &left)) {
+	case KVS__EXPIRY_NOW:
+		again(r, NEXT_NOW);
+		break;
+	case KVS__EXPIRY_LATER:
+		again(r, NEXT_TICK);
+		break;
+	default:
+		break;
+	}
+	spend(r, share - left);
+}
+
 static void round_begin(struct round *r, struct kvs *kv, uint64_t budget)
 {
 	*r = (struct round){ .kv = kv, .budget = budget, .next = NEXT_WRITE };
 	r->now_ms = kvs__maintain_now_ms(kv);
+	expire(r);
 	if (kvs__slots_take_over(&kv->home, &kv->reclaim))
 		again(r, NEXT_TICK);
 }

@@ -18,6 +18,7 @@
 
 #include <pthread.h>
 
+#include "expiry.h"
 #include "iter.h"
 #include "quota.h"
 #include "maintain.h"
@@ -137,6 +138,22 @@ bool kvs__hand_over(struct kvs *kv, struct kvs__slot *slot, struct kvs__entry *e
 	push(s, o);
 	fetch_add_relaxed(&kv->handed_over, 1);
 	return true;
+}
+
+KVS_COLD bool kvs__leave_to_snapshot(struct kvs *kv, struct kvs__slot *slot, struct kvs__view view,
+				     struct kvs__entry *e, const struct kvs__entry *successor)
+{
+	uint32_t s = kvs__era_snapshot(view.era);
+
+	if (!successor && view.mode == KVS__LATE) {
+		if (load_seq_cst(&e->stamp) != s + 3) /* as its removal was settled */
+			return false;
+	} else if (successor && load_seq_cst(&successor->stamp) != s + 2) {
+		return false; /* the removal lies before the cut */
+	} else if (!kvs__owe(&kv->cut, e, s)) {
+		return false;
+	}
+	return kvs__hand_over(kv, slot, e);
 }
 
 /* ---- begin ---- */
@@ -281,6 +298,12 @@ static void owed_retire(struct kvs_snapshot *s, struct owed *o)
 	struct kvs__batch *b = NULL;
 
 	fetch_sub_seq_cst(&s->held, owed_bytes(kv, o->entry));
+	if (kvs__entry_is_timed(o->entry)) {
+		kvs__expiry_retired(kv, slot, o->entry);
+		kvs__maintainer_wake(kv);
+		owed_free(kv, o);
+		return;
+	}
 	kvs__rcu_read_lock();
 	if (slot)
 		b = kvs__reclaim_reserve(&kv->reclaim, &slot->batch);

@@ -6,6 +6,17 @@
 #include "store.h"
 
 /*
+ * kvs__leave_to_snapshot - A snapshot runs. Was @e, removed in the present section and unlinked, there at its cut, and
+ * has the walker not taken it? Then it is the snapshot's now.
+ *
+ * @view        as the attempt that removed it saw the cut.
+ * @successor   what took its place; NULL: it was deleted.
+ * OWNS: on true the snapshot's; else the caller retires it.
+ */
+bool kvs__leave_to_snapshot(struct kvs *kv, struct kvs__slot *slot, struct kvs__view view,
+			    struct kvs__entry *e, const struct kvs__entry *successor);
+
+/*
  * kvs__hand_over - Leave an unlinked entry that is owed to the running snapshot to its queue.
  *
  * Inside the section in which it was unlinked. false: the snapshot has failed, or fails now, for want of

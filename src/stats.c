@@ -142,9 +142,11 @@ static void fill_threads(struct kvs *kv, struct kvs_stats *out)
 		out->overwrites += load_relaxed(&s->overwrites);
 		out->deletes += load_relaxed(&s->deletes);
 		out->limited += load_relaxed(&s->limited);
+		out->expirations += load_relaxed(&s->expirations);
 		added += load_relaxed(&s->added_bytes);
 		retired += load_relaxed(&s->retired_bytes);
 	}
+	retired += load_relaxed(&kv->expiry.retired_bytes);
 	out->reader_settles = load_relaxed(&kv->reader_settles);
 	out->handed_over = load_relaxed(&kv->handed_over);
 	out->helped = load_relaxed(&kv->reclaim.helped_batches);
@@ -181,6 +183,46 @@ static bool fill_tables(struct kvs *kv, struct kvs_stats *out)
 	return root != NULL;
 }
 
+/* The greatest lag that @bucket counts. */
+static uint64_t lag_of(unsigned bucket)
+{
+	unsigned at = bucket - 64;
+
+	if (bucket < 64)
+		return bucket;
+	return ((uint64_t)(8 + at % 8 + 1) << (at / 8 + 3)) - 1;
+}
+
+static uint64_t lag_percentile(const struct kvs__expiry *x, uint64_t all, uint64_t percent)
+{
+	uint64_t rank = (all * percent + 99) / 100;
+	uint64_t seen = 0;
+	unsigned b;
+
+	for (b = 0; b < KVS__LAGS - 1; b++) {
+		seen += load_relaxed(&x->lag[b]);
+		if (seen >= rank)
+			break;
+	}
+	return b < KVS__LAGS - 1 ? lag_of(b) : load_relaxed(&x->lag_max);
+}
+
+static void fill_expiry(const struct kvs__expiry *x, struct kvs_stats *out)
+{
+	uint64_t all = 0;
+	unsigned b;
+
+	for (b = 0; b < KVS__LAGS; b++)
+		all += load_relaxed(&x->lag[b]);
+	out->timers = load_relaxed(&x->timers);
+	out->expirations_by_write = difference(out->expirations, all);
+	out->expiry_lag_max_ms = load_relaxed(&x->lag_max);
+	if (all) {
+		out->expiry_lag_p50_ms = lag_percentile(x, all, 50);
+		out->expiry_lag_p99_ms = lag_percentile(x, all, 99);
+	}
+}
+
 KVS_API int kvs_stats(struct kvs *kv, struct kvs_stats *stats)
 {
 	struct kvs_stats out = { .size = sizeof(out) };
@@ -192,6 +234,7 @@ KVS_API int kvs_stats(struct kvs *kv, struct kvs_stats *stats)
 		return KVS_ERR_STORE_CLOSED;
 	fill_chains(&sample, &out);
 	fill_threads(kv, &out);
+	fill_expiry(&kv->expiry, &out);
 	if (kv->pool.arena)
 		out.bytes_mapped = kvs__arena_mapped(kv->pool.arena);
 	out.size = stats->size;

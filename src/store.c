@@ -9,6 +9,7 @@
  */
 #include "store.h"
 
+#include "expiry.h"
 #include "iter.h"
 #include "quota.h"
 #include "maintain.h"
@@ -53,7 +54,7 @@ struct kvs__root *kvs__root_make(struct kvs *kv, unsigned bits)
 #define FREE_BATCH 128u
 
 /* Free every entry of a table that no thread can reach. Returns their footprints. */
-static uint64_t table_free_entries(const struct kvs__pool *pool, const struct kvs__table *t)
+static uint64_t table_free_entries(struct kvs *kv, const struct kvs__table *t)
 {
 	struct kvs__walk w = kvs__walk_start(t, 0, NULL);
 	struct kvs__entry *batch[FREE_BATCH];
@@ -62,14 +63,16 @@ static uint64_t table_free_entries(const struct kvs__pool *pool, const struct kv
 	size_t n = 0;
 
 	while ((e = kvs__walk_next(&w)) != NULL) {
-		bytes += kvs__entry_footprint(pool, e);
+		bytes += kvs__entry_footprint(&kv->pool, e);
 		batch[n++] = e;
 		if (n == FREE_BATCH) {
-			kvs__entry_free_many(pool, batch, n);
+			kvs__expiry_forget(kv, batch, n);
+			kvs__entry_free_many(&kv->pool, batch, n);
 			n = 0;
 		}
 	}
-	kvs__entry_free_many(pool, batch, n);
+	kvs__expiry_forget(kv, batch, n);
+	kvs__entry_free_many(&kv->pool, batch, n);
 	return bytes;
 }
 
@@ -77,8 +80,9 @@ void kvs__root_discard(struct kvs *kv, struct kvs__root *root)
 {
 	uint64_t i;
 
+	(void)kvs__expiry_flush(kv); /* what was sent about its entries */
 	for (i = 0; i < root->shards; i++)
-		(void)table_free_entries(&kv->pool, &root->table[i]);
+		(void)table_free_entries(kv, &root->table[i]);
 	root_release(&kv->pool.mem, root);
 }
 
@@ -89,7 +93,7 @@ static void root_free(struct kvs *kv, struct kvs__root *root)
 	for (i = 0; i < root->shards; i++) {
 		struct kvs__table *t = &root->table[i];
 
-		kvs__live_cleared(kv, table_free_entries(&kv->pool, t));
+		kvs__live_cleared(kv, table_free_entries(kv, t));
 		fetch_add_relaxed(&kv->past_growths, load_relaxed(&t->growths));
 		fetch_add_relaxed(&kv->past_shrinks, load_relaxed(&t->shrinks));
 		fetch_add_relaxed(&kv->past_growths_failed, load_relaxed(&t->growths_failed));
@@ -199,11 +203,15 @@ static int build(struct kvs *kv, const struct kvs_options *o)
 	if (!kvs__home_enter(&kv->home, &kv->pool))
 		goto no_home;
 	open_straight(kv);
+	if (!kvs__expiry_start(kv, KVS__TICK_MS))
+		goto no_expiry;
 	if (!kvs__threads_start(kv))
 		goto no_threads;
 	return KVS_OK;
 
 no_threads:
+	kvs__expiry_end(kv);
+no_expiry:
 	kvs__home_leave(&kv->home);
 no_home:
 	root_release(&kv->pool.mem, root);
@@ -305,6 +313,7 @@ void kvs__contents_replace(struct kvs *kv, struct kvs__root *fresh)
 
 	kvs__rcu_wait(&kv->reclaim.worker); /* GP: operations in the old tables */
 	kvs__maintain_forget(kv);
+	(void)kvs__expiry_flush(kv); /* and what they have sent */
 	root_free(kv, old);
 	kvs__maintainer_wake(kv); /* a large directory has heads to link */
 }
@@ -332,12 +341,14 @@ KVS_API int kvs_drain(struct kvs *kv)
 	if (err)
 		return err;
 	kvs__rcu_wait(&kv->reclaim.worker); /* GP: batches in a hand are back in their slot or queued */
+	if (!kvs__expiry_flush(kv))
+		err = KVS_ERR_NO_MEMORY;
 	(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
 	kvs__reclaim_wait(&kv->reclaim);
 	if (kv->pool.arena)
 		kvs__arena_trim(kv->pool.arena);
 	kvs__admin_unlock(kv);
-	return KVS_OK;
+	return err;
 }
 
 KVS_API int kvs_close(struct kvs *kv)
@@ -351,6 +362,8 @@ KVS_API int kvs_close(struct kvs *kv)
 	kvs__rcu_wait(&kv->reclaim.worker);  /* GP: operations that found the store open */
 	kvs__maintainer_stop(kv);
 	kvs__maintain_forget(kv);
+	(void)kvs__expiry_flush(kv);         /* what they have sent; the wheel is nobody's from here on */
+	fetch_add_relaxed(&kv->reclaim.freed_bytes, kvs__expiry_free_dead(kv));
 	(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
 	root_free(kv, old);
 	kvs__reclaim_stop(&kv->reclaim);
@@ -374,6 +387,7 @@ KVS_API int kvs_free(struct kvs *kv)
 	if (err && err != KVS_ERR_STORE_CLOSED)
 		return err;
 	kvs__home_leave(&kv->home);
+	kvs__expiry_end(kv);
 	kvs__arena_destroy(kv->pool.arena);
 	versions_free(kv);
 	kvs__pages_release(&kv->pages);

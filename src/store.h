@@ -44,6 +44,34 @@ struct kvs__maintainer {
 	uint64_t stall_reported;       /* so many times (o) kvs-maint; without it (l) admin */
 };
 
+#define KVS__LAGS 128u
+
+/* kvs__lag_bucket - Where a lag is counted: exact below 64 ms, then in eighths of a power of two, up to 16 s. */
+KVS_INLINE unsigned kvs__lag_bucket(uint64_t ms)
+{
+	unsigned bits;
+
+	if (ms < 64)
+		return (unsigned)ms;
+	bits = 63u - (unsigned)__builtin_clzll(ms);
+	return bits > 13 ? KVS__LAGS - 1 : 64 + (bits - 6) * 8 + (unsigned)(ms >> (bits - 3) & 7);
+}
+
+/* Timed entries and their wheel (expiry.h). */
+struct kvs__expiry {
+	pthread_mutex_t role;         /* to turn the wheel; writers only try it */
+	struct kvs__slot *slot;       /* of whoever has the role (i) */
+	struct kvs__slot *from;       /* whose mail was taken last (l) role */
+	struct kvs__message *added;   /* taken, not yet looked at (l) role */
+	struct kvs__message *retired; /* (l) role */
+	struct kvs__message *dead;    /* entries to be retired, when there is memory for it (l) role */
+	kvs__u64 timers;              /* (s) */
+	kvs__u64 retired_bytes;       /* by threads without a slot (a) */
+	kvs__u64 lag_max;             /* ms (s) */
+	kvs__u64 lag[KVS__LAGS];      /* how many were removed so late (s) */
+	struct kvs__wheel wheel;      /* (l) role */
+};
+
 struct kvs {
 	struct kvs__home home; /* first */
 	/* read by every operation, written by open, clear and close only */
@@ -72,6 +100,7 @@ struct kvs {
 	bool loading;                    /* a load builds new contents: no snapshot may begin (l) admin */
 	struct kvs__reclaim reclaim;
 	struct kvs__maintainer maintainer;
+	struct kvs__expiry expiry;
 	KVS_LINE_ALIGNED kvs__u64 live_bytes;     /* posted by threads; only with max_memory (a) */
 	KVS_LINE_ALIGNED kvs__u64 reader_settles; /* (s) */
 	kvs__u64 stalls;                 /* (s) */

@@ -109,6 +109,20 @@ static struct kvs__slot *slot_take(struct kvs__home *h)
 	return s;
 }
 
+struct kvs__slot *kvs__slot_make_own(struct kvs__home *h)
+{
+	struct kvs__slot *s;
+
+	pthread_mutex_lock(&h->slots_lock);
+	s = slot_make(h);
+	if (s) {
+		s->taken = true;
+		s->own = true;
+	}
+	pthread_mutex_unlock(&h->slots_lock);
+	return s;
+}
+
 static bool tls_make_room(uint32_t number)
 {
 	uint32_t count = number < 8 ? 8 : 2 * number;
@@ -223,6 +237,6 @@ void kvs__home_fork_child(struct kvs__home *h)
 	for (s = load_acquire(&h->slots); s; s = s->next) {
 		if (s != mine && h->pool->arena)
 			kvs__heap_drop(&s->heap); /* its blocks are lost to the child: they may be in use */
-		s->taken = s == mine;
+		s->taken = s == mine || s->own;
 	}
 }

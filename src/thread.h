@@ -28,6 +28,8 @@ struct kvs__slot {
 	kvs__u64 deletes;       /* (o) */
 	kvs__u64 added_bytes;   /* (o) footprints of entries published */
 	kvs__u64 retired_bytes; /* (o) footprints of entries retired */
+	kvs__u64 expirations;   /* (o) entries removed because their deadline had passed */
+	kvs__u64 sent;          /* (o) messages */
 	kvs__batch_ref batch;   /* (a) partial batch; NULL while a write holds it */
 	struct kvs__heap heap;  /* (o) */
 	int64_t unposted_bytes; /* (o) live bytes not yet in the store's sum (quota.h) */
@@ -35,6 +37,11 @@ struct kvs__slot {
 	struct kvs__slot *next; /* (i) all slots of the store */
 	bool taken;             /* (l) slots_lock */
 	bool in_update;         /* its thread runs a kvs_update_fn, which may not write; no other thread looks */
+	bool own;               /* the store's, never a thread's (i) */
+	/* to the one who turns the wheel (expiry.h) */
+	KVS_LINE_ALIGNED struct kvs__mailbox added; /* (a) */
+	struct kvs__mailbox retired;                /* (a) */
+	kvs__u64 seen;                              /* messages looked at (o) the role's holder */
 };
 
 struct kvs__tls_entry {
@@ -94,6 +101,9 @@ KVS_INLINE void kvs__slot_bring_near(const struct kvs__home *h, struct kvs__slot
 {
 	kvs__tls.near[h->number % KVS__TLS_NEAR] = (struct kvs__tls_entry){ h->generation, slot };
 }
+
+/* kvs__slot_make_own - A slot for the store itself; freed with the others. NULL: no memory. */
+struct kvs__slot *kvs__slot_make_own(struct kvs__home *h);
 
 /* kvs__home_enter - Make a store known to threads. kvs__home_leave - and no longer; its slots are freed. */
 bool kvs__home_enter(struct kvs__home *h, struct kvs__pool *pool);

@@ -123,6 +123,12 @@ void kvs__wheel_add(struct kvs__wheel *w, struct kvs__timer *t)
 	w->count++;
 }
 
+void kvs__wheel_add_later(struct kvs__wheel *w, struct kvs__timer *t)
+{
+	file(w, t, w->now + 1);
+	w->count++;
+}
+
 void kvs__wheel_remove(struct kvs__wheel *w, struct kvs__timer *t)
 {
 	ring_unlink(&t->ring);

@@ -47,6 +47,9 @@ void kvs__wheel_init(struct kvs__wheel *w, uint64_t tick_ms, uint64_t now_ms);
 /* kvs__wheel_add - Put a timer on, with its deadline set. One that is past is due at once. O(1). */
 void kvs__wheel_add(struct kvs__wheel *w, struct kvs__timer *t);
 
+/* kvs__wheel_add_later - The same, whatever its deadline, for the next tick. */
+void kvs__wheel_add_later(struct kvs__wheel *w, struct kvs__timer *t);
+
 /* kvs__wheel_remove - Take a timer off, wherever it is. O(1). */
 void kvs__wheel_remove(struct kvs__wheel *w, struct kvs__timer *t);
 

@@ -27,6 +27,7 @@
  */
 #include "write.h"
 
+#include "expiry.h"
 #include "maintain.h"
 #include "quota.h"
 #include "snapshot.h"
@@ -51,6 +52,15 @@ static void after_insert(struct write *w)
 	if (load_seq_cst(&t->link_next) < buckets)
 		(void)kvs__link_heads(t, 2);
 	add_owned(&w->slot->inserts, 1);
+}
+
+/* It was published: if it expires, the wheel must know. In the same section. */
+KVS_INLINE void published(struct write *w)
+{
+	if (unlikely(kvs__entry_is_timed(w->fresh))) {
+		kvs__expiry_added(w->slot, w->fresh);
+		w->sent = true;
+	}
 }
 
 /* The last touches to an entry before it is published. */
@@ -103,6 +113,7 @@ static int on_absent(struct write *w, const struct kvs__place *p)
 	dress(w);
 	if (!kvs__insert_at(w->table, p, w->fresh))
 		return AGAIN;
+	published(w);
 	if (w->old)
 		kvs_value_free(w->kv, w->old); /* of an attempt that was lost to a delete */
 	after_insert(w);
@@ -144,29 +155,16 @@ static bool copy_old(struct write *w, const struct kvs__entry *e)
 	return kvs__value_copy(w->kv, e, w->old);
 }
 
-/*
- * A snapshot runs. Was what this write removed there at its cut, and has the walker not taken it? Then
- * it is the snapshot's now.
- */
-static KVS_COLD bool leave_to_snapshot(struct write *w, struct kvs__entry *e)
-{
-	uint32_t s = kvs__era_snapshot(w->view.era);
-
-	if (!w->fresh && w->view.mode == KVS__LATE) {
-		if (load_seq_cst(&e->stamp) != s + 3) /* as its removal was settled */
-			return false;
-	} else if (w->fresh && load_seq_cst(&w->fresh->stamp) != s + 2) {
-		return false; /* this write lies before the cut */
-	} else if (!kvs__owe(&w->kv->cut, e, s)) {
-		return false;
-	}
-	return kvs__hand_over(w->kv, w->slot, e);
-}
-
 KVS_INLINE void retire(struct write *w, struct kvs__entry *e)
 {
-	if (unlikely(w->view.mode != KVS__QUIET) && leave_to_snapshot(w, e))
+	if (unlikely(w->view.mode != KVS__QUIET) &&
+	    kvs__leave_to_snapshot(w->kv, w->slot, w->view, e, w->fresh))
 		return;
+	if (unlikely(kvs__entry_is_timed(e))) {
+		kvs__expiry_retired(w->kv, w->slot, e);
+		w->sent = true;
+		return;
+	}
 	kvs__note_retired(w->kv, w->slot, kvs__retire(w->batch, e));
 }
 
@@ -176,6 +174,7 @@ static int replace(struct write *w, const struct kvs__place *p)
 	dress(w);
 	if (!kvs__replace_at(w->table, p, w->fresh))
 		return AGAIN;
+	published(w);
 	retire(w, p->match);
 	add_owned(&w->slot->overwrites, 1);
 	return KVS_OK;
@@ -221,8 +220,11 @@ static int on_expired(struct write *w, const struct kvs__place *p)
 	dress(w);
 	if (!kvs__replace_at(w->table, p, w->fresh))
 		return AGAIN;
+	published(w);
+	kvs__expiry_mark(p->match);
 	retire(w, p->match);
 	add_owned(&w->slot->inserts, 1);
+	add_owned(&w->slot->expirations, 1);
 	return KVS_OK;
 }
 
@@ -322,6 +324,10 @@ int kvs__write_run(struct write *w)
 	if (w->batch) {
 		kvs__reclaim_release(&w->kv->reclaim, &w->slot->batch, w->batch);
 		kvs__maintainer_wake(w->kv);
+	}
+	if (unlikely(w->sent)) {
+		kvs__maintainer_wake(w->kv);
+		kvs__expiry_help(w->kv, w->slot);
 	}
 	if (w->fresh && !err)
 		kvs__note_added(w->kv, w->slot, w->fresh_bytes);

@@ -28,6 +28,7 @@ struct write {
 	enum mode mode;
 	kvs__make_fn make; /* UPDATE */
 	uint64_t expected; /* COMPARE */
+	bool sent;         /* a message to the one who turns the wheel */
 	int64_t deadline;  /* of what is written; KVS__NO_DEADLINE, which is 0: none */
 	struct kvs__entry
 		*fresh;       /* private until published, not ours from then on; NULL: the key goes */

@@ -4,40 +4,20 @@
  * and every call that must not see a key past it.
  */
 #include "configs.h"
+#include "hand.h"
 
 #include <string.h>
 #include <time.h>
 
-#define START INT64_C(1000000)      /* boot clock, ms */
-#define WALL INT64_C(1700000000000) /* wall clock then */
+#define START HAND_BOOT
+#define WALL HAND_WALL
 #define YEAR INT64_C(31556952000)
-
-struct hand {
-	_Atomic int64_t boot;
-	_Atomic int64_t wall;
-	struct kvs_clock clock;
-};
-
-static int64_t hand_boot(void *ctx)
-{
-	struct hand *h = ctx;
-
-	return h->boot;
-}
-
-static int64_t hand_wall(void *ctx)
-{
-	struct hand *h = ctx;
-
-	return h->wall;
-}
 
 static struct hand hand;
 
-static void hand_set(int64_t since)
+static void at(int64_t since)
 {
-	hand.boot = START + since;
-	hand.wall = WALL + since;
+	hand_set(&hand, since);
 }
 
 static void each_config_timed(void (*body)(struct kvs *kv))
@@ -49,8 +29,7 @@ static void each_config_timed(void (*body)(struct kvs *kv))
 		struct counting mem;
 		struct kvs *kv;
 
-		hand = (struct hand){ .clock = { hand_boot, hand_wall, &hand } };
-		hand_set(0);
+		hand_init(&hand);
 		counting_init(&mem, true);
 		o.shards = shards[i / 2];
 		o.clock = &hand.clock;
@@ -148,7 +127,7 @@ static void renewals(struct kvs *kv)
 	check_ttl(kv, "a", 1000);
 	check_ok(kvs_touch(kv, K("a"), 1000, &v3)); /* not longer */
 	check_u64(v3, v2);
-	hand_set(1);
+	at(1);
 	check_ok(kvs_touch(kv, K("a"), 1000, &v3));
 	check(v3 > v2);
 	check_ttl(kv, "a", 1000);
@@ -164,7 +143,7 @@ static void renewals(struct kvs *kv)
 	check_ok(kvs_persist(kv, K("a"), &v1));
 	check(v1 > v3);
 	check_ttl(kv, "a", 0);
-	hand_set(10000);
+	at(10000);
 	check_ok(get(kv, "a", NULL));
 	check_ok(kvs_expire_at(kv, K("a"), WALL, NULL));
 	check_status(get(kv, "a", NULL), KVS_ERR_NOT_FOUND);
@@ -214,8 +193,8 @@ static void refusals(struct kvs *kv)
 	struct kvs_value v;
 
 	check_ok(kvs_set(kv, K("a"), K("1"), NULL));
-	for (int at = 0; at < 2; at++) {
-		struct kvs_expiry e = at ? kvs_at(-1) : kvs_after(-1);
+	for (int i = 0; i < 2; i++) {
+		struct kvs_expiry e = i ? kvs_at(-1) : kvs_after(-1);
 
 		check_status(kvs_set_ex(kv, K("a"), K("2"), e, NULL), KVS_ERR_INVALID_TTL);
 		check_status(kvs_add_ex(kv, K("b"), K("2"), e, NULL), KVS_ERR_INVALID_TTL);
@@ -343,10 +322,10 @@ static void at_the_deadline(struct kvs *kv)
 
 	check_ok(kvs_set(kv, K("stays"), K("s"), NULL));
 	check_ok(kvs_set_ex(kv, K("a"), K("1"), kvs_after(100), &version));
-	hand_set(99);
+	at(99);
 	check_present(kv, true);
 	check_u64((uint64_t)ttl_of(kv, "a"), 1);
-	hand_set(100);
+	at(100);
 	check_present(kv, false);
 	check_status(kvs_replace(kv, K("a"), K("2"), NULL), KVS_ERR_NOT_FOUND);
 	check_status(kvs_compare_and_set(kv, K("a"), K("2"), version, NULL), KVS_ERR_NOT_FOUND);
@@ -370,19 +349,19 @@ static void writes_over_the_dead(struct kvs *kv)
 	uint64_t v1, v2;
 
 	check_ok(kvs_set_ex(kv, K("a"), K("1"), kvs_after(10), &v1));
-	hand_set(10);
+	at(10);
 	check_ok(kvs_add(kv, K("a"), K("2"), &v2));
 	check(v2 > v1);
 	check_ttl(kv, "a", 0);
 	check_ok(kvs_expire(kv, K("a"), 10, NULL));
-	hand_set(20);
+	at(20);
 	check_ok(kvs_get_and_set(kv, K("a"), K("3"), &old, NULL));
 	check(old.version == 0 && old.data == NULL);
 	check_ok(kvs_expire(kv, K("a"), 10, NULL));
-	hand_set(30);
+	at(30);
 	check_ok(kvs_add_ex(kv, K("a"), K("4"), kvs_after(10), NULL));
 	check_status(kvs_add_ex(kv, K("a"), K("4"), kvs_after(10), NULL), KVS_ERR_DUPLICATE);
-	hand_set(40);
+	at(40);
 	check_ok(kvs_set_ex(kv, K("a"), K("5"), kvs_after(10), NULL));
 	check_ttl(kv, "a", 10);
 	check_u64(store_len(kv), 1);
@@ -431,11 +410,11 @@ static void suspends(struct kvs *kv)
 {
 	check_ok(kvs_set_ex(kv, K("day"), K("1"), kvs_after(24 * 3600 * 1000), NULL));
 	check_ok(kvs_set_ex(kv, K("hour"), K("1"), kvs_after(3600 * 1000), NULL));
-	hand_set(2 * 3600 * 1000); /* both clocks went on while the machine slept */
+	at(2 * 3600 * 1000); /* both clocks went on while the machine slept */
 	check_ok(get(kv, "day", NULL));
 	check_status(get(kv, "hour", NULL), KVS_ERR_NOT_FOUND);
 	check_walks(kv, 1);
-	hand_set(YEAR);
+	at(YEAR);
 	check_walks(kv, 0);
 }
 
@@ -496,7 +475,8 @@ static void test_a_clock_that_never_stands_still_lets_no_snapshot_begin(void **s
 	struct kvs *kv;
 
 	(void)state;
-	hand = (struct hand){ .clock = { restless, hand_wall, &hand } };
+	hand_init(&hand);
+	hand.clock.boot_ms = restless;
 	o.clock = &hand.clock;
 	check_ok(kvs_open(&o, &kv));
 	check_ok(kvs_set(kv, K("a"), K("1"), NULL));
@@ -530,12 +510,12 @@ static void batch_items(struct kvs *kv)
 	check_ttl(kv, "after", 100);
 	check_ttl(kv, "none", 0);
 	check_ttl(kv, "at", 50);
-	hand_set(50);
+	at(50);
 	check_ok(kvs_batch_get(kv, get, 3, buf, sizeof(buf), &counts));
 	check(counts.ok == 2 && counts.not_found == 1);
 	check_status(get[2].status, KVS_ERR_NOT_FOUND);
 	check_u64((uint64_t)get[0].value.expires_at_ms, (uint64_t)(WALL + 100));
-	hand_set(100);
+	at(100);
 	check_ok(kvs_batch_get(kv, get, 3, buf, sizeof(buf), &counts));
 	check(counts.ok == 1 && counts.not_found == 2);
 }
@@ -570,7 +550,7 @@ static void updates_keep(struct kvs *kv)
 	check_ok(kvs_set_ex(kv, K("n"), K("5"), kvs_after(100), NULL));
 	check_ok(kvs_set_ex(kv, K("a"), K("ab"), kvs_after(100), NULL));
 	check_ok(kvs_set_ex(kv, K("u"), K("old"), kvs_after(100), NULL));
-	hand_set(99);
+	at(99);
 	check_ok(kvs_increment(kv, K("n"), 1, &n, NULL));
 	check_ok(kvs_append(kv, K("a"), K("c"), &len, NULL));
 	check_ok(kvs_update(kv, K("u"), set_to_x, &was_there, NULL));
@@ -578,7 +558,7 @@ static void updates_keep(struct kvs *kv)
 	check_ttl(kv, "n", 1);
 	check_ttl(kv, "a", 1);
 	check_ttl(kv, "u", 1);
-	hand_set(100); /* what has expired is absent: it counts as 0, as empty, as nothing */
+	at(100); /* what has expired is absent: it counts as 0, as empty, as nothing */
 	check_ok(kvs_update(kv, K("u"), keep, &was_there, &version));
 	check(!was_there && version == 0);
 	check_ok(kvs_increment(kv, K("n"), 1, &n, NULL));

@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * expiry.c - timed entries and the wheel: removed on time, freed when nobody knows them any more.
+ *
+ * WHO  The wheel has no thread of its own. Whoever takes the role (a mutex, only tried) turns it: the store's thread every
+ * tick, kvs_run, or a writer whose messages wait in too great a number, for one bounded piece. Writers never
+ * touch the wheel; they send messages, through a mailbox in their slot that no other thread writes to:
+ *
+ *   ADDED    the entry was published. Sent in the section that published it, after the CAS.
+ *   RETIRED  it was removed. Sent by its remover after it was unlinked, in place of retiring it.
+ *
+ * The two use different links of the entry, since both may wait at once; mailboxes are taken whole and give the newest
+ * first, and RETIRED may come before ADDED. Neither matters: an entry says in ring.prev, which only the role's holder uses
+ * from ADDED on, how far it is.
+ *
+ *               ADDED                  comes off the wheel           RETIRED
+ *   NEW ------------------> on the wheel ----------------> OFF ------------------> to a batch
+ *    |                           '--------------------------- RETIRED --------------^
+ *    '--- RETIRED ---> EARLY ------------------------------------- ADDED -----------'
+ *
+ * INVARIANTS
+ *
+ * INV-E1  ADDED and RETIRED are sent once each, but what the role's holder removed itself needs no RETIRED; only the
+ *         role's holder puts a timed entry into a batch, after both.
+ *         So while a message or the wheel leads to an entry it is not freed, and its address is not another entry's.
+ * INV-E2  The wheel, the links of entries on it and the states above are touched under the role only.
+ * INV-E3  Whoever has the role, but for flush and forget, does its work in sections and looks for a root in each. So
+ *         after close has taken the root away and waited for a grace period, nobody touches the wheel.
+ *
+ * FIRING  removes this entry, never "the key": the key is looked up, and if the live entry found is not this one, somebody
+ * has removed it and its RETIRED is on its way. It goes the way of every delete: mark, unlink, then to the snapshot
+ * that it is owed to or into a batch. An entry that is not found and yet not marked is of another root, one that is being
+ * loaded or freed: it is filed again for the next tick.
+ *
+ * GP: from the unlinking, which comes before RETIRED, to the free: a batch, as for all entries.
+ */
+#include "expiry.h"
+
+#include "maintain.h"
+#include "quota.h"
+#include "snapshot.h"
+
+#define PIECE 64u        /* timers, and messages, in one section */
+#define HELP_ABOVE 4096u /* messages of one thread that wait */
+#define HELP_EVERY 16u   /* messages: then a writer looks */
+
+/* What an entry that is not on the wheel says in ring.prev. */
+#define NEW ((struct kvs__ring *)0)
+#define EARLY ((struct kvs__ring *)1)
+#define OFF ((struct kvs__ring *)2)
+
+static bool is_on_wheel(const struct kvs__timer *t)
+{
+	return (uintptr_t)t->ring.prev > (uintptr_t)OFF;
+}
+
+/* ---- what writers do ---- */
+
+void kvs__expiry_added(struct kvs__slot *slot, struct kvs__entry *e)
+{
+	struct kvs__message *m =
+		(struct kvs__message *)(void *)&kvs__entry_timed(e)->timer.ring.next;
+
+	kvs__mailbox_send(&slot->added, m);
+	add_owned(&slot->sent, 1);
+}
+
+void kvs__expiry_retired(struct kvs *kv, struct kvs__slot *slot, struct kvs__entry *e)
+{
+	uint64_t bytes = kvs__entry_footprint(&kv->pool, e);
+
+	if (likely(slot)) {
+		kvs__note_retired(kv, slot, bytes);
+		add_owned(&slot->sent, 1);
+	} else { /* no memory for one: anybody may send through the role's */
+		slot = kv->expiry.slot;
+		fetch_add_relaxed(&kv->expiry.retired_bytes, bytes);
+	}
+	kvs__mailbox_send(&slot->retired, &kvs__entry_timed(e)->retire);
+}
+
+static struct kvs__entry *entry_of_timer(struct kvs__timer *t)
+{
+	return kvs__timed_entry(kvs_container_of(t, struct kvs__timed, timer));
+}
+
+static struct kvs__entry *entry_of_added(struct kvs__message *m)
+{
+	return entry_of_timer(
+		kvs_container_of((struct kvs__ring *)(void *)m, struct kvs__timer, ring));
+}
+
+static struct kvs__entry *entry_of_retired(struct kvs__message *m)
+{
+	return kvs__timed_entry(kvs_container_of(m, struct kvs__timed, retire));
+}
+
+/* ---- the role's work ---- */
+
+/* What its holder has in hand. */
+struct shift {
+	struct kvs *kv;
+	struct kvs__expiry *x;
+	struct kvs__batch *batch;
+};
+
+static bool shift_begin(struct shift *s, struct kvs *kv, bool wait)
+{
+	*s = (struct shift){ .kv = kv, .x = &kv->expiry };
+	if (wait)
+		return pthread_mutex_lock(&s->x->role) == 0;
+	return pthread_mutex_trylock(&s->x->role) == 0;
+}
+
+static void batch_release(struct shift *s)
+{
+	if (s->batch)
+		kvs__reclaim_release(&s->kv->reclaim, &s->x->slot->batch, s->batch);
+	s->batch = NULL;
+}
+
+static void shift_end(struct shift *s)
+{
+	store_relaxed(&s->x->timers, s->x->wheel.count);
+	pthread_mutex_unlock(&s->x->role);
+}
+
+/* false: no memory. */
+static bool has_room(struct shift *s)
+{
+	if (s->batch && s->batch->count == KVS__BATCH_ROOM)
+		batch_release(s);
+	if (!s->batch)
+		s->batch = kvs__reclaim_reserve(&s->kv->reclaim, &s->x->slot->batch);
+	return s->batch != NULL;
+}
+
+/* Nobody knows the entry any more: into a batch; without memory for one it waits, linked, until there is. */
+static void bury(struct shift *s, struct kvs__entry *e)
+{
+	struct kvs__message *m = &kvs__entry_timed(e)->retire;
+
+	if (likely(has_room(s))) {
+		(void)kvs__retire(s->batch, e);
+		return;
+	}
+	m->next = s->x->dead;
+	s->x->dead = m;
+}
+
+static void bury_dead(struct shift *s)
+{
+	while (s->x->dead && has_room(s)) {
+		struct kvs__message *m = s->x->dead;
+
+		s->x->dead = m->next;
+		(void)kvs__retire(s->batch, entry_of_retired(m));
+	}
+}
+
+/* ---- messages ---- */
+
+static void on_added(struct shift *s, struct kvs__entry *e)
+{
+	struct kvs__timer *t = &kvs__entry_timed(e)->timer;
+
+	if (t->ring.prev == EARLY)
+		bury(s, e);
+	else if (kvs__word_is_marked(load_seq_cst(&e->next)))
+		t->ring.prev = OFF; /* RETIRED is on its way */
+	else
+		kvs__wheel_add(&s->x->wheel, t);
+}
+
+static void on_retired(struct shift *s, struct kvs__entry *e)
+{
+	struct kvs__timer *t = &kvs__entry_timed(e)->timer;
+
+	if (t->ring.prev == NEW) {
+		t->ring.prev = EARLY;
+		return;
+	}
+	if (is_on_wheel(t))
+		kvs__wheel_remove(&s->x->wheel, t);
+	bury(s, e);
+}
+
+/* Take the mail of the next slot that has some. false: none has. */
+static bool take_mail(struct shift *s)
+{
+	struct kvs__expiry *x = s->x;
+	struct kvs__slot *last = x->from;
+
+	do {
+		x->from = x->from->next ? x->from->next : load_acquire(&s->kv->home.slots);
+		x->added = kvs__mailbox_take(&x->from->added);
+		x->retired = kvs__mailbox_take(&x->from->retired);
+	} while (!x->added && !x->retired && x->from != last);
+	return x->added || x->retired;
+}
+
+/* The next message that was taken; the entry it is about, and which it is. */
+static struct kvs__entry *next_message(struct kvs__expiry *x, bool *ret_added)
+{
+	struct kvs__message **from = x->added ? &x->added : &x->retired;
+	struct kvs__message *m = *from;
+
+	*ret_added = from == &x->added;
+	*from = m->next;
+	if (*from)
+		__builtin_prefetch(*from);
+	add_owned(&x->from->seen, 1);
+	return *ret_added ? entry_of_added(m) : entry_of_retired(m);
+}
+
+/* At most @budget messages. Returns how many; fewer: there are no more. */
+static unsigned read_mail(struct shift *s, unsigned budget)
+{
+	struct kvs__expiry *x = s->x;
+	unsigned n;
+
+	for (n = 0; n < budget; n++) {
+		struct kvs__entry *e;
+		bool added;
+
+		if (!x->added && !x->retired && !take_mail(s))
+			break;
+		e = next_message(x, &added);
+		if (added)
+			on_added(s, e);
+		else
+			on_retired(s, e);
+	}
+	return n;
+}
+
+/* ---- timers ---- */
+
+static void note_lag(struct shift *s, int64_t lag_ms)
+{
+	struct kvs__expiry *x = s->x;
+	uint64_t lag = lag_ms > 0 ? (uint64_t)lag_ms : 0;
+
+	add_owned(&x->lag[kvs__lag_bucket(lag)], 1);
+	if (lag > load_relaxed(&x->lag_max))
+		store_relaxed(&x->lag_max, lag);
+	add_owned(&x->slot->expirations, 1);
+}
+
+/* The entry was marked and unlinked here; nobody else sends RETIRED, unless a snapshot is owed it. */
+static void fired(struct shift *s, struct kvs__table *t, struct kvs__view view,
+		  struct kvs__entry *e)
+{
+	int64_t deadline = kvs__entry_deadline(e);
+
+	kvs__expiry_mark(e);
+	(void)fetch_sub_seq_cst(&t->count, 1);
+	note_lag(s, kvs__clock_now(&s->kv->clock) - deadline);
+	if (unlikely(view.mode != KVS__QUIET) &&
+	    kvs__leave_to_snapshot(s->kv, s->x->slot, view, e, NULL))
+		return;
+	kvs__note_retired(s->kv, s->x->slot, kvs__entry_footprint(&s->kv->pool, e));
+	bury(s, e);
+}
+
+/* A timer came off the wheel: remove its entry, if it is still in the list. */
+static void fire(struct shift *s, struct kvs__root *root, struct kvs__entry *e)
+{
+	struct kvs__timer *timer = &kvs__entry_timed(e)->timer;
+	struct kvs__target target;
+	struct kvs__table *t;
+	struct kvs__place p;
+	struct kvs__view view;
+
+	timer->ring.prev = OFF;
+	if (kvs__target_of(s->kv, kvs_bytes(e->bytes, kvs__entry_key_len(e)), &target))
+		return; /* closed meanwhile, or the user's shard function has changed its mind */
+	t = &root->table[target.shard];
+	do {
+		view = kvs__cut_view(&s->kv->cut);
+		kvs__find(t, &target.wanted, &p);
+		if (p.match != e) {
+			if (!kvs__word_is_marked(load_seq_cst(&e->next)))
+				kvs__wheel_add_later(&s->x->wheel, timer);
+			return;
+		}
+	} while (!kvs__delete_at(t, &p, view.mode == KVS__LATE));
+	fired(s, t, view, e);
+}
+
+static unsigned fire_some(struct shift *s, struct kvs__root *root, unsigned budget)
+{
+	unsigned left = budget;
+
+	while (left && kvs__wheel_has_due(&s->x->wheel)) {
+		struct kvs__timer *t = kvs__wheel_next(&s->x->wheel, &left);
+
+		if (t)
+			fire(s, root, entry_of_timer(t));
+	}
+	return budget - left;
+}
+
+/* ---- pieces ---- */
+
+/* One section. Adds to *@done what was done. true: there may be more. */
+static bool piece(struct shift *s, int64_t now_ms, uint64_t *done)
+{
+	struct kvs__root *root;
+	unsigned timers = 0;
+	unsigned messages = 0;
+
+	kvs__rcu_read_lock();
+	root = load_seq_cst(&s->kv->root);
+	if (root) {
+		kvs__wheel_advance(&s->x->wheel, now_ms > 0 ? (uint64_t)now_ms : 0);
+		timers = fire_some(s, root, PIECE);
+		messages = read_mail(s, PIECE);
+		bury_dead(s);
+		batch_release(s);
+	}
+	kvs__rcu_read_unlock();
+	*done += timers + messages;
+	return timers == PIECE || messages == PIECE;
+}
+
+static bool has_mail(const struct shift *s)
+{
+	const struct kvs__slot *slot;
+
+	if (s->x->added || s->x->retired)
+		return true;
+	for (slot = load_acquire(&s->kv->home.slots); slot; slot = slot->next)
+		if (kvs__mailbox_has_some(&slot->added) || kvs__mailbox_has_some(&slot->retired))
+			return true;
+	return false;
+}
+
+enum kvs__expiry_left kvs__expiry_pass(struct kvs *kv, int64_t now_ms, uint64_t *budget)
+{
+	enum kvs__expiry_left left = KVS__EXPIRY_NONE;
+	struct shift s;
+	uint64_t done = 0;
+	bool more;
+
+	if (!shift_begin(&s, kv, false))
+		return KVS__EXPIRY_LATER;
+	do
+		more = piece(&s, now_ms, &done);
+	while (more && done < *budget);
+	*budget -= done < *budget ? done : *budget;
+	if (more)
+		left = KVS__EXPIRY_NOW;
+	else if (s.x->wheel.count || s.x->dead || has_mail(&s))
+		left = KVS__EXPIRY_LATER;
+	shift_end(&s);
+	return left;
+}
+
+void kvs__expiry_help(struct kvs *kv, struct kvs__slot *slot)
+{
+	uint64_t sent = load_relaxed(&slot->sent);
+	uint64_t done = 0;
+	struct shift s;
+
+	if (likely(sent % HELP_EVERY || sent - load_relaxed(&slot->seen) < HELP_ABOVE))
+		return;
+	if (!shift_begin(&s, kv, false))
+		return;
+	(void)piece(&s, kvs__clock_now(&kv->clock), &done);
+	shift_end(&s);
+}
+
+bool kvs__expiry_flush(struct kvs *kv)
+{
+	struct shift s;
+	unsigned n;
+	bool all;
+
+	(void)shift_begin(&s, kv, true);
+	do {
+		kvs__rcu_read_lock(); /* who queues a batch is inside a section */
+		n = read_mail(&s, PIECE);
+		bury_dead(&s);
+		batch_release(&s);
+		kvs__rcu_read_unlock();
+	} while (n == PIECE);
+	all = !s.x->dead;
+	shift_end(&s);
+	return all;
+}
+
+uint64_t kvs__expiry_free_dead(struct kvs *kv)
+{
+	struct kvs__expiry *x = &kv->expiry;
+	uint64_t bytes = 0;
+
+	while (x->dead) {
+		struct kvs__entry *e = entry_of_retired(x->dead);
+
+		x->dead = x->dead->next;
+		bytes += kvs__entry_footprint(&kv->pool, e);
+		kvs__entry_free(&kv->pool, e);
+	}
+	return bytes;
+}
+
+void kvs__expiry_forget(struct kvs *kv, struct kvs__entry *const *entries, size_t n)
+{
+	struct shift s;
+	size_t i;
+
+	if (!load_seq_cst(&kv->root))
+		return; /* closed: the wheel is nobody's */
+	(void)shift_begin(&s, kv, true);
+	for (i = 0; i < n; i++)
+		if (kvs__entry_is_timed(entries[i])) {
+			struct kvs__timer *t = &kvs__entry_timed(entries[i])->timer;
+
+			if (is_on_wheel(t))
+				kvs__wheel_remove(&s.x->wheel, t);
+		}
+	shift_end(&s);
+}
+
+/* ---- with the store ---- */
+
+bool kvs__expiry_start(struct kvs *kv, uint32_t tick_ms)
+{
+	struct kvs__expiry *x = &kv->expiry;
+
+	x->slot = kvs__slot_make_own(&kv->home);
+	if (!x->slot)
+		return false;
+	x->from = x->slot;
+	(void)pthread_mutex_init(&x->role, NULL);
+	kvs__wheel_init(&x->wheel, tick_ms, (uint64_t)kvs__clock_now(&kv->clock));
+	return true;
+}
+
+void kvs__expiry_end(struct kvs *kv)
+{
+	pthread_mutex_destroy(&kv->expiry.role);
+}
+
+void kvs__expiry_lock(struct kvs *kv)
+{
+	pthread_mutex_lock(&kv->expiry.role);
+}
+
+void kvs__expiry_unlock(struct kvs *kv)
+{
+	pthread_mutex_unlock(&kv->expiry.role);
+}
