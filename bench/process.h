@@ -53,19 +53,34 @@ inline void pin(int processor)
 	(void)sched_setaffinity(0, sizeof(set), &set);
 }
 
-/* resident_bytes - VmRSS, counted page by page by the kernel rather than from its per-thread caches. */
-inline uint64_t resident_bytes()
+/* rollup_bytes - A line of /proc/self/smaps_rollup. */
+inline uint64_t rollup_bytes(const char *name)
 {
+	size_t len = strlen(name);
 	unsigned long long kib = 0;
 	char line[256];
 	FILE *f = fopen("/proc/self/smaps_rollup", "r");
 
 	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "Rss: %llu", &kib) == 1)
+		if (strncmp(line, name, len) == 0) {
+			kib = strtoull(line + len, nullptr, 10);
 			break;
+		}
 	if (f)
 		fclose(f);
 	return kib * 1024;
+}
+
+/* resident_bytes - VmRSS, counted page by page by the kernel rather than from its per-thread caches. */
+inline uint64_t resident_bytes()
+{
+	return rollup_bytes("Rss:");
+}
+
+/* anonymous_bytes - Of these, memory that was allocated: not the text of programs and libraries. */
+inline uint64_t anonymous_bytes()
+{
+	return rollup_bytes("Anonymous:");
 }
 
 /*
