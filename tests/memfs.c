@@ -138,6 +138,8 @@ static void inode_write(struct inode *i, const void *from, size_t len, uint64_t 
 {
 	size_t end = (size_t)offset + len;
 
+	if (len == 0)
+		return;
 	if (end > i->room) {
 		i->room = 2 * end;
 		i->bytes = realloc(i->bytes, i->room);
