@@ -442,6 +442,7 @@ static void test_stall_is_seen_by_the_thread(void **state)
 {
 	struct kvs_options opts = KVS_OPTIONS_INIT;
 	struct stalls s = { .kv = NULL };
+	uint64_t age, start;
 
 	(void)state;
 	opts.stall_fn = on_stall;
@@ -451,15 +452,15 @@ static void test_stall_is_seen_by_the_thread(void **state)
 	fill(s.kv, 1, 100, 1);
 	kvs_read_begin(s.kv);
 	fill(s.kv, 1, 100, 2);
-	while (store_stats(s.kv).deferred_age_ms <
-	       400) { /* the batch was taken over, the clock stands */
+	/* from when the thread has seen it */
+	while ((age = store_stats(s.kv).deferred_age_ms) < 400) {
 		check_u64(atomic_load(&s.calls), 0);
-		if (load_seq_cst(&s.kv->reclaim.queued_batches))
-			atomic_store(&fake_ms, 1400);
+		atomic_fetch_add(&fake_ms, 1);
 		sched_yield();
 	}
+	start = atomic_load(&fake_ms) - age;
 	for (unsigned n = 1; n <= 3; n++) {
-		atomic_store(&fake_ms, 1000 + n * 500);
+		atomic_store(&fake_ms, start + (uint64_t)n * 500);
 		while (atomic_load(&s.calls) < n)
 			sched_yield();
 	}
