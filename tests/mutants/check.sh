@@ -13,7 +13,7 @@ root=$(cd "$here/../.." && pwd)
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 read -ra flags <<<"${CFLAGS:--O1 -g}"
-read -ra libs <<<"$(pkg-config --libs cmocka liburcu-bp) -lm -lpthread"
+read -ra libs <<<"$(pkg-config --libs cmocka liburcu-bp libdeflate) -lm -lpthread"
 compile=("${CC:-cc}" -std=gnu11 -D_GNU_SOURCE -DKVS_DEBUG -DPACKAGE_VERSION='"0"' -ftls-model=initial-exec "${flags[@]}")
 export KVS_TEST_SCALE=small CMOCKA_MESSAGE_OUTPUT=TAP KVS_TEST_TIMEOUT=60
 
