@@ -73,7 +73,7 @@ for mutant in "$@"; do
 	fi
 	link "$dir" "$program"
 	status=0
-	(timeout 300 "$dir/$program" >"$dir/out" 2>&1) 2>/dev/null || status=$?
+	{ timeout 300 "$dir/$program" >"$dir/out" 2>&1; } 2>/dev/null || status=$?
 	if ((status == 0)); then
 		echo "not ok - $name: $program passes"
 		bad=1
