@@ -94,7 +94,9 @@ extern "C" {
 	X(VERSION_MISMATCH, -20, "the key has another version")                                  \
 	X(MEMORY_LIMIT, -21, "the memory limit is reached; nothing was changed")                 \
 	X(NOT_A_NUMBER, -22, "the value is not a 64-bit number")                                 \
-	X(OVERFLOW, -23, "the result is not a 64-bit number; nothing was changed")
+	X(OVERFLOW, -23, "the result is not a 64-bit number; nothing was changed")               \
+	X(TOO_MANY_PINS, -24, "the entry has 255 pins, which is the most")                       \
+	X(TYPED, -25, "the store holds objects, the call is for bytes")
 
 #define KVS_OK 0
 enum kvs_error {
@@ -214,6 +216,39 @@ struct kvs_clock {
 	void *ctx;
 };
 
+/*
+ * OBJECTS AS VALUES
+ *
+ * A store opened with a struct kvs_type holds objects of the program's. A value is then a slice whose data is the object
+ * and whose len is what the object counts for in the store's accounts (such as its size); 0 is fine, NULL is not.
+ *
+ *   writes        clone the object they are given; the caller keeps its own
+ *   kvs_get_alloc, kvs_batch_get_alloc, kvs_get_and_set, kvs_get_and_delete
+ *                 return a clone, to be destroyed by kvs_value_free()
+ *   kvs_borrow, kvs_batch_borrow, kvs_scan, kvs_foreach, kvs_pin, kvs_snapshot_next, kvs_update's function
+ *                 show the store's own object, which must not be changed
+ *   kvs_get, kvs_batch_get, kvs_append, kvs_increment and its kin
+ *                 are for bytes and answer KVS_ERR_TYPED
+ *   kvs_save, kvs_load
+ *                 use encode and decode; without them they answer KVS_ERR_TYPED
+ *
+ * The store destroys each object that it cloned or decoded exactly once, when nobody can see it any more: after the
+ * read sections that were open at its removal, and its last pin.
+ *
+ * The functions are called from any thread, several at once, also inside read sections and on the store's own thread; they must
+ * not call this library and must not wait.
+ */
+struct kvs_type {
+	/* A copy; NULL: no memory. */
+	void *(*clone)(const void *object, size_t len, void *ctx);
+	void (*destroy)(void *object, size_t len, void *ctx);
+	/* The bytes of an object, into @buf if they fit @cap. Returns how many they are, whether or not they fit. */
+	size_t (*encode)(const void *object, size_t len, void *buf, size_t cap, void *ctx);
+	/* An object from @n bytes, and its len. Returns 0 or an error, which the load answers. */
+	int (*decode)(const void *bytes, size_t n, void **ret_object, size_t *ret_len, void *ctx);
+	void *ctx;
+};
+
 /* A user's hash: 64 bits from the key's bytes; it need not be well mixed. Called from any thread. */
 typedef uint64_t (*kvs_hash_fn)(const void *key, size_t len, void *ctx);
 
@@ -276,8 +311,9 @@ struct kvs_options {
 	void *stall_ctx;
 	uint32_t stall_ms;            /* stall_fn is called once for each so many ms; 0: the default */
 	uint32_t reserved;            /* must be 0 */
+	const struct kvs_type *type;  /* copied; NULL: values are bytes */
 };
-#define KVS_OPTIONS_INIT { sizeof(struct kvs_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define KVS_OPTIONS_INIT { sizeof(struct kvs_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /*
  * MEMORY
@@ -336,7 +372,7 @@ KVS_API int kvs_close(struct kvs *kv);
  * kvs_free - Close the store if it is open, then give back what is left of it.
  *
  * Must not overlap any other call on this store. On an error the store is as it was.
- * Returns      0 (also for NULL), KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY.
+ * Returns      0 (also for NULL), KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY (also: a pin is out).
  */
 KVS_API int kvs_free(struct kvs *kv);
 
@@ -383,6 +419,30 @@ KVS_API void kvs_read_end(struct kvs *kv);
  * Linearizes, Progress   as kvs_get.
  */
 KVS_API KVS_MUST_CHECK int kvs_borrow(struct kvs *kv, struct kvs_slice key, struct kvs_value *ret);
+
+/* Holds on to one value of a store. Small, to be copied and handed to other threads; all zero: none. */
+struct kvs_pin {
+	void *entry;
+};
+
+/*
+ * kvs_pin - As kvs_borrow, but what is borrowed stays until kvs_unpin(), whatever becomes of the key: it may be
+ * overwritten, deleted, expire, and the store be cleared or closed. Inside or outside a read section.
+ *
+ * Meanwhile its memory stays taken, which neither max_memory nor deferred_hard sees; see bytes_pinned.
+ * Returns      0, KVS_ERR_NOT_FOUND, KVS_ERR_TOO_MANY_PINS (255 on one entry), KVS_ERR_NO_MEMORY,
+ *              KVS_ERR_KEY_TOO_LARGE, KVS_ERR_INVALID_SHARD_INDEX, KVS_ERR_STORE_CLOSED.
+ * Linearizes   as kvs_get.
+ * Progress     As kvs_get, and a compare-and-swap on the entry, which other pins of it can make to be repeated.
+ */
+KVS_API KVS_MUST_CHECK int kvs_pin(struct kvs *kv, struct kvs_slice key, struct kvs_value *ret, struct kvs_pin *ret_pin);
+
+/*
+ * kvs_unpin - Let go of what a pin holds; @pin becomes all zero. Once for each kvs_pin(), by any thread. Never fails.
+ *
+ * It may free the value, if that is of the past. Works on a closed store.
+ */
+KVS_API void kvs_unpin(struct kvs *kv, struct kvs_pin *pin);
 
 /* kvs_exists - 0 if the key is there, else KVS_ERR_NOT_FOUND or another code of kvs_get. */
 KVS_API int kvs_exists(struct kvs *kv, struct kvs_slice key);
@@ -970,6 +1030,8 @@ struct kvs_stats {
 	uint64_t expiry_lag_p50_ms; /* from the deadline to the removal; of those that the store removed itself */
 	uint64_t expiry_lag_p99_ms;
 	uint64_t expiry_lag_max_ms;
+	uint64_t pins;             /* taken and not yet given back */
+	uint64_t bytes_pinned;     /* memory of removed entries that waits for them, and counts nowhere else */
 };
 
 /*

@@ -58,6 +58,8 @@ struct reading {
 
 KVS_INLINE int copy_out(struct reading *r, const struct kvs__entry *e, struct kvs_value *ret)
 {
+	if (unlikely(e->extent & KVS__EXTENT_BLOCK) && kvs__pool_is_typed(&r->kv->pool))
+		return KVS_ERR_TYPED;
 	kvs__value_of(r->kv, e, ret);
 	if (unlikely(ret->len > r->cap)) {
 		ret->data = NULL;

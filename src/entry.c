@@ -1,4 +1,16 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * entry.c - making entries, holding on to them, giving them back.
+ *
+ * PINS  The lowest 8 bits of an entry's version word count the references to it beyond the first, which is that of the
+ * table and then of whoever retires it. A pin adds one, inside a section in which the entry was found live. Whoever
+ * gives a reference back, by kvs__entry_free a grace period after the entry was unlinked or by an unpin, subtracts one;
+ * who finds the bits 0 had the last one and gives the memory back. The subtraction then borrows from the version,
+ * which nobody reads any more. An entry that was never pinned costs the freer a load of the word.
+ *
+ * INV-P1  A pin is added only while the first reference is there: the section in which it is added began before the
+ *         grace period that kvs__entry_free comes after.
+ */
 #include "entry.h"
 
 static void copy(unsigned char *to, struct kvs_slice from)
@@ -29,8 +41,15 @@ void kvs__block_hold(struct kvs__block *b)
 
 void kvs__block_release(const struct kvs__pool *pool, struct kvs__block *b)
 {
-	if (fetch_sub_seq_cst(&b->refs, 1) == 1)
-		kvs__mem_free(&pool->mem, b, sizeof(*b) + b->len);
+	size_t tail = b->len;
+
+	if (fetch_sub_seq_cst(&b->refs, 1) != 1)
+		return;
+	if (kvs__pool_is_typed(pool)) {
+		pool->type.destroy(b->data, b->len, pool->type.ctx);
+		tail = 0;
+	}
+	kvs__mem_free(&pool->mem, b, sizeof(*b) + tail);
 }
 
 static struct kvs__block *block_make(const struct kvs__pool *pool, struct kvs_slice val)
@@ -41,7 +60,24 @@ static struct kvs__block *block_make(const struct kvs__pool *pool, struct kvs_sl
 		return NULL;
 	store_relaxed(&b->refs, 1);
 	b->len = val.len;
+	b->data = b->bytes;
 	copy(b->bytes, val);
+	return b;
+}
+
+/* OWNS: the object, on failure too. */
+static struct kvs__block *block_adopt(const struct kvs__pool *pool, void *object, size_t len)
+{
+	struct kvs__block *b = object ? kvs__mem_alloc(&pool->mem, sizeof(*b)) : NULL;
+
+	if (!b) {
+		if (object)
+			pool->type.destroy(object, len, pool->type.ctx);
+		return NULL;
+	}
+	store_relaxed(&b->refs, 1);
+	b->len = len;
+	b->data = object;
 	return b;
 }
 
@@ -68,7 +104,7 @@ static struct kvs__entry *header_make(const struct kvs__pool *pool, struct kvs__
 		extent |= KVS__EXTENT_DEADLINE;
 	}
 	e->order = (order & ~KVS__KEY_LEN_MASK) | key.len;
-	e->version = 0;
+	store_relaxed(&e->version, 0);
 	store_relaxed(&e->stamp, 0);
 	e->extent = extent;
 	copy(e->bytes, key);
@@ -94,8 +130,8 @@ static struct kvs__entry *make_with_block(const struct kvs__pool *pool, struct k
 	return e;
 }
 
-struct kvs__entry *kvs__entry_make(const struct kvs__pool *pool, struct kvs__heap *heap, uint64_t order,
-				   struct kvs_slice key, struct kvs_slice val)
+struct kvs__entry *kvs__entry_make(const struct kvs__pool *pool, struct kvs__heap *heap,
+				   uint64_t order, struct kvs_slice key, struct kvs_slice val)
 {
 	return kvs__entry_make_timed(pool, heap, order, key, val, KVS__NO_DEADLINE);
 }
@@ -106,6 +142,11 @@ struct kvs__entry *kvs__entry_make_timed(const struct kvs__pool *pool, struct kv
 {
 	struct kvs__entry *e;
 
+	if (unlikely(kvs__pool_is_typed(pool))) {
+		void *object = pool->type.clone(val.data, val.len, pool->type.ctx);
+
+		return kvs__entry_adopt(pool, heap, order, key, object, val.len, deadline);
+	}
 	if (unlikely(val.len > KVS__INLINE_MAX))
 		return make_with_block(pool, heap, order, key, block_make(pool, val), deadline);
 	e = header_make(pool, heap, order, key, (uint32_t)val.len, val.len, deadline);
@@ -127,11 +168,69 @@ struct kvs__entry *kvs__entry_renew(const struct kvs__pool *pool, struct kvs__he
 	return kvs__entry_make_timed(pool, heap, e->order, key, val, deadline);
 }
 
-void kvs__entry_free(const struct kvs__pool *pool, struct kvs__entry *e)
+struct kvs__entry *kvs__entry_adopt(const struct kvs__pool *pool, struct kvs__heap *heap,
+				    uint64_t order, struct kvs_slice key, void *object, size_t len,
+				    int64_t deadline)
+{
+	return make_with_block(pool, heap, order, key, block_adopt(pool, object, len), deadline);
+}
+
+/* ---- references ---- */
+
+bool kvs__entry_pin(struct kvs__entry *e)
+{
+	uint64_t word = load_seq_cst(&e->version);
+
+	do {
+		if ((word & KVS__PINS_MAX) == KVS__PINS_MAX)
+			return false;
+	} while (!cas_seq_cst(&e->version, &word, word + 1));
+	return true;
+}
+
+/* One reference less. true: it was the last. */
+static bool drop(struct kvs__entry *e)
+{
+	return (fetch_sub_seq_cst(&e->version, 1) & KVS__PINS_MAX) == 0;
+}
+
+/* The table's reference of an entry with pins is given back. Counted before, since another may free it at once. */
+static KVS_COLD bool drop_pinned(const struct kvs__pool *pool, struct kvs__entry *e)
+{
+	uint64_t bytes = kvs__entry_footprint(pool, e);
+
+	fetch_add_relaxed(pool->pinned_bytes, bytes);
+	if (!drop(e))
+		return false;
+	fetch_sub_relaxed(pool->pinned_bytes, bytes);
+	return true;
+}
+
+/* INV-P1: what has no pin now gets none any more. */
+static bool drop_first(const struct kvs__pool *pool, struct kvs__entry *e)
+{
+	return likely((load_seq_cst(&e->version) & KVS__PINS_MAX) == 0) || drop_pinned(pool, e);
+}
+
+static void give_entry(const struct kvs__pool *pool, struct kvs__entry *e)
 {
 	if (e->extent & KVS__EXTENT_BLOCK)
 		kvs__block_release(pool, kvs__entry_block(e));
 	give(pool, kvs__entry_base(e), kvs__entry_size(e));
+}
+
+void kvs__entry_unpin(const struct kvs__pool *pool, struct kvs__entry *e)
+{
+	if (!drop(e))
+		return;
+	fetch_sub_relaxed(pool->pinned_bytes, kvs__entry_footprint(pool, e));
+	give_entry(pool, e);
+}
+
+void kvs__entry_free(const struct kvs__pool *pool, struct kvs__entry *e)
+{
+	if (drop_first(pool, e))
+		give_entry(pool, e);
 }
 
 #define FREE_CHUNK 128
@@ -140,17 +239,20 @@ static void free_chunk(const struct kvs__pool *pool, struct kvs__entry **e, size
 {
 	uint32_t sizes[FREE_CHUNK];
 	void *blocks[FREE_CHUNK];
+	size_t free = 0;
 	size_t i;
 
 	for (i = 0; i < n; i++) {
 		if (i + 8 < n)
 			__builtin_prefetch(e[i + 8]);
+		if (!drop_first(pool, e[i]))
+			continue;
 		if (e[i]->extent & KVS__EXTENT_BLOCK)
 			kvs__block_release(pool, kvs__entry_block(e[i]));
-		sizes[i] = (uint32_t)kvs__entry_size(e[i]);
-		blocks[i] = kvs__entry_base(e[i]);
+		sizes[free] = (uint32_t)kvs__entry_size(e[i]);
+		blocks[free++] = kvs__entry_base(e[i]);
 	}
-	kvs__arena_free_many(pool->arena, blocks, sizes, n);
+	kvs__arena_free_many(pool->arena, blocks, sizes, free);
 }
 
 void kvs__entry_free_many(const struct kvs__pool *pool, struct kvs__entry **e, size_t n)

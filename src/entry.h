@@ -9,12 +9,12 @@
  *   offset  bytes  field
  *        0      8  next     link to the successor, and the state of this entry (list.h)
  *        8      8  order    order key (bits 63..17, bit 16 is 1), key length (bits 15..0)
- *       16      8  version  56 bits, then 8 bits of pins
+ *       16      8  version  56 bits, then 8 bits of pins (entry.c)
  *       24      4  stamp    of snapshots
  *       28      4  extent   value length (bits 29..0), HAS_DEADLINE (30), OWN_BLOCK (31)
  *       32         key, then value; or, with OWN_BLOCK, key, then a pointer to a struct kvs__block
  *
- * Reserved, so that what comes later fills fields and moves none: pins are zero. A pointer to an entry is to its
+ * A pointer to an entry is to its
  * header, timed or not, so that the key is always at offset 32; its block begins before that if it is timed.
  *
  * order first after next, and the key right behind the header: what a lookup compares lies
@@ -40,7 +40,7 @@
 struct kvs__entry {
 	kvs__u64 next;      /* (a) list.h */
 	uint64_t order;     /* (i) */
-	uint64_t version;   /* (c), then (i) */
+	kvs__u64 version;   /* the upper 56 bits (c), then (i); pins (a) */
 	kvs__u32 stamp;     /* (a) */
 	uint32_t extent;    /* (i) */
 	unsigned char bytes[]; /* (i) */
@@ -57,6 +57,7 @@ struct kvs__timed {
 struct kvs__block {
 	kvs__u64 refs; /* (a) */
 	uint64_t len;  /* (i) */
+	void *data;    /* bytes, or the user's object (i) */
 	unsigned char bytes[];
 };
 
@@ -67,6 +68,7 @@ struct kvs__block {
 #define KVS__EXTENT_DEADLINE 0x40000000u
 #define KVS__EXTENT_BLOCK 0x80000000u
 #define KVS__VERSION_SHIFT 8
+#define KVS__PINS_MAX ((uint64_t)0xff)
 #define KVS__ORDER_MASK (~(uint64_t)0x1ffff) /* the part of order that comes from the hash */
 #define KVS__ORDER_ENTRY ((uint64_t)0x10000) /* set in entries, clear in heads */
 #define KVS__KEY_LEN_MASK ((uint64_t)0xffff)
@@ -80,7 +82,15 @@ _Static_assert(KVS_KEY_MAX == KVS__KEY_LEN_MASK, "a key's length fits its field"
 struct kvs__pool {
 	struct kvs__mem mem;
 	struct kvs__arena *arena; /* NULL with a user's allocator (i) */
+	struct kvs_type type;     /* clone NULL: values are bytes (i) */
+	kvs__u64 *pinned_bytes;   /* of entries that are removed and wait for the last unpin (s) */
 };
+
+/* kvs__pool_is_typed - Are the values the user's objects? Then each lies in a block of its own. */
+KVS_INLINE bool kvs__pool_is_typed(const struct kvs__pool *pool)
+{
+	return pool->type.clone != NULL;
+}
 
 KVS_INLINE size_t kvs__entry_key_len(const struct kvs__entry *e)
 {
@@ -94,7 +104,7 @@ KVS_INLINE size_t kvs__entry_value_len(const struct kvs__entry *e)
 
 KVS_INLINE uint64_t kvs__entry_version(const struct kvs__entry *e)
 {
-	return e->version >> KVS__VERSION_SHIFT;
+	return load_relaxed(&e->version) >> KVS__VERSION_SHIFT;
 }
 
 KVS_INLINE bool kvs__entry_is_timed(const struct kvs__entry *e)
@@ -135,11 +145,11 @@ KVS_INLINE struct kvs__block *kvs__entry_block(const struct kvs__entry *e)
 	return b;
 }
 
-/* kvs__entry_value - Its bytes; of an entry that nobody else can reach yet they may be written. */
+/* kvs__entry_value - Its bytes, or the user's object; of an entry that nobody else can reach yet they may be written. */
 KVS_INLINE const void *kvs__entry_value(const struct kvs__entry *e)
 {
 	if (unlikely(e->extent & KVS__EXTENT_BLOCK))
-		return kvs__entry_block(e)->bytes;
+		return kvs__entry_block(e)->data;
 	return e->bytes + kvs__entry_key_len(e);
 }
 
@@ -276,7 +286,22 @@ struct kvs__entry *kvs__entry_renew(const struct kvs__pool *pool, struct kvs__he
 void kvs__block_hold(struct kvs__block *b);
 void kvs__block_release(const struct kvs__pool *pool, struct kvs__block *b);
 
-/* kvs__entry_free - Give back an entry that no thread can reach. */
+/*
+ * kvs__entry_adopt - As kvs__entry_make_timed in a store of objects, with an object that is there already.
+ *
+ * OWNS: the object, on failure too.
+ */
+struct kvs__entry *kvs__entry_adopt(const struct kvs__pool *pool, struct kvs__heap *heap,
+				    uint64_t order, struct kvs_slice key, void *object, size_t len,
+				    int64_t deadline);
+
+/* kvs__entry_pin - Inside a section in which @e was found live. false: it has as many pins as it can have. */
+bool kvs__entry_pin(struct kvs__entry *e);
+
+/* kvs__entry_unpin - Take a pin off. Any thread, inside a section or not. */
+void kvs__entry_unpin(const struct kvs__pool *pool, struct kvs__entry *e);
+
+/* kvs__entry_free - Give back an entry that no thread can reach, now or with its last pin. */
 void kvs__entry_free(const struct kvs__pool *pool, struct kvs__entry *e);
 
 /* kvs__entry_free_many - The same for @n of them; reorders @e. */

@@ -172,27 +172,81 @@ static int64_t deadline_of(const struct hand *h, const struct kvs__found *f)
 	return kvs__clock_deadline_at(&h->load->kv->clock, f->record.expires_at_ms);
 }
 
+static int make_of_bytes(struct hand *h, const struct kvs__found *f, uint64_t order,
+			 struct kvs_slice key, struct kvs__entry **ret)
+{
+	const struct kvs__pool *pool = &h->load->kv->pool;
+	struct kvs_slice value = kvs_bytes(h->piece.rest ? NULL : f->value, f->record.value_len);
+	struct kvs__entry *e =
+		kvs__entry_make_timed(pool, &h->slot->heap, order, key, value, deadline_of(h, f));
+	int err;
+
+	if (!e)
+		return fail(h, KVS_ERR_NO_MEMORY, f->offset, "making an entry");
+	err = h->piece.rest ? value_fill(h, f, e) : KVS_OK;
+	if (err)
+		kvs__entry_free(pool, e);
+	*ret = e;
+	return err;
+}
+
+/* In a store of objects: all bytes of the value together, and the object that they are. */
+static int decode(struct hand *h, const struct kvs__found *f, void **ret_object, size_t *ret_len)
+{
+	const struct kvs__pool *pool = &h->load->kv->pool;
+	size_t n = f->record.value_len;
+	const unsigned char *bytes = f->value;
+	unsigned char *whole = NULL;
+	int err = KVS_OK;
+
+	if (h->piece.rest) {
+		whole = kvs__mem_alloc(&pool->mem, n);
+		if (!whole)
+			return fail(h, KVS_ERR_NO_MEMORY, f->offset, "making room for a value");
+		memcpy(whole, f->value, f->value_here);
+		err = kvs__piece_read_rest(&h->load->reader, &h->piece, whole + f->value_here);
+		bytes = whole;
+	}
+	if (!err) {
+		err = pool->type.decode(bytes, n, ret_object, ret_len, pool->type.ctx);
+		if (err)
+			(void)fail(h, err, f->offset, "decoding a value");
+	}
+	kvs__mem_free(&pool->mem, whole, n);
+	return err;
+}
+
+static int make_of_object(struct hand *h, const struct kvs__found *f, uint64_t order,
+			  struct kvs_slice key, struct kvs__entry **ret)
+{
+	void *object = NULL;
+	size_t len = 0;
+	int err = decode(h, f, &object, &len);
+
+	if (err)
+		return err;
+	*ret = kvs__entry_adopt(&h->load->kv->pool, &h->slot->heap, order, key, object, len,
+				deadline_of(h, f));
+	return *ret ? KVS_OK : fail(h, KVS_ERR_NO_MEMORY, f->offset, "making an entry");
+}
+
 static int entry_make(struct hand *h, const struct kvs__found *f, struct pending *ret)
 {
 	struct load *l = h->load;
 	struct kvs_slice key = kvs_bytes(f->key, f->record.key_len);
-	struct kvs_slice value = kvs_bytes(h->piece.rest ? NULL : f->value, f->record.value_len);
 	struct kvs__target target;
-	struct kvs__entry *e;
+	struct kvs__entry *e = NULL;
 	int err = kvs__target_of(l->kv, key, &target);
 
 	if (err)
 		return fail(h, err, f->offset, "finding the shard of a key");
-	e = kvs__entry_make_timed(&l->kv->pool, &h->slot->heap, target.wanted.order, key, value,
-				  deadline_of(h, f));
-	if (!e)
-		return fail(h, KVS_ERR_NO_MEMORY, f->offset, "making an entry");
-	err = h->piece.rest ? value_fill(h, f, e) : KVS_OK;
-	if (err) {
-		kvs__entry_free(&l->kv->pool, e);
+	if (kvs__pool_is_typed(&l->kv->pool))
+		err = make_of_object(h, f, target.wanted.order, key, &e);
+	else
+		err = make_of_bytes(h, f, target.wanted.order, key, &e);
+	if (err)
 		return err;
-	}
-	e->version = version_of(h, &f->record, target.shard) << KVS__VERSION_SHIFT;
+	store_relaxed(&e->version, version_of(h, &f->record, target.shard) << KVS__VERSION_SHIFT);
 	store_relaxed(&e->stamp, l->stamp);
 	h->bytes += kvs__entry_footprint(&l->kv->pool, e);
 	*ret = (struct pending){ e, &l->root->table[target.shard], target.shard, f->offset };
@@ -412,7 +466,9 @@ static int begin(struct kvs *kv)
 
 	if (err)
 		return err;
-	if (kv->loading || load_seq_cst(&kv->cut.running))
+	if (kvs__pool_is_typed(&kv->pool) && !kv->pool.type.decode)
+		err = KVS_ERR_TYPED;
+	else if (kv->loading || load_seq_cst(&kv->cut.running))
 		err = KVS_ERR_BUSY;
 	else
 		kv->loading = true;

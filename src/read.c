@@ -41,6 +41,8 @@ KVS_INLINE int copy_out(const struct kvs *kv, const struct kvs__entry *e, void *
 {
 	struct kvs_value v;
 
+	if (unlikely(e->extent & KVS__EXTENT_BLOCK) && kvs__pool_is_typed(&kv->pool))
+		return KVS_ERR_TYPED;
 	kvs__value_of(kv, e, &v);
 	if (unlikely(v.len > cap)) {
 		v.data = NULL;
@@ -164,9 +166,15 @@ KVS_API int kvs_get_alloc(struct kvs *kv, struct kvs_slice key, struct kvs_value
 
 KVS_API void kvs_value_free(struct kvs *kv, struct kvs_value *value)
 {
+	void *data;
+
 	if (!kv || !value)
 		return;
-	kvs__mem_free(&kv->pool.mem, (void *)(uintptr_t)value->data, value->len);
+	data = (void *)(uintptr_t)value->data;
+	if (data && kvs__pool_is_typed(&kv->pool))
+		kv->pool.type.destroy(data, value->len, kv->pool.type.ctx);
+	else
+		kvs__mem_free(&kv->pool.mem, data, value->len);
 	*value = (struct kvs_value){ NULL, 0, 0, 0 };
 }
 

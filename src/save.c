@@ -107,6 +107,8 @@ struct pen {
 	struct save *save;
 	struct kvs_snapshot_part *part;
 	unsigned char *buffer;
+	unsigned char *object; /* a store of objects: one, encoded */
+	size_t object_room;
 	size_t used;      /* bytes of closed blocks */
 	size_t fill;      /* bytes of the open block's payload */
 	uint32_t records; /* in the open block */
@@ -504,6 +506,36 @@ static bool record_write_long(struct pen *p, const struct kvs__record *r,
 	return true;
 }
 
+static bool object_make_room(struct pen *p, size_t need)
+{
+	struct kvs__mem *mem = &p->save->kv->pool.mem;
+
+	if (need > KVS_VALUE_MAX)
+		return fail(p->save, KVS_ERR_VALUE_TOO_LARGE, 0, 0, "encoding an object");
+	kvs__mem_free(mem, p->object, p->object_room);
+	p->object = kvs__mem_alloc(mem, need);
+	p->object_room = p->object ? need : 0;
+	return p->object ||
+	       fail(p->save, KVS_ERR_NO_MEMORY, 0, 0, "making room for an encoded object");
+}
+
+/* In a store of objects: the item with its value's bytes in the place of the object. */
+static bool encode(struct pen *p, struct kvs_item *item)
+{
+	const struct kvs_type *type = &p->save->kv->pool.type;
+	struct kvs_value *v = &item->value;
+	size_t n = type->encode(v->data, v->len, p->object, p->object_room, type->ctx);
+
+	while (n > p->object_room) {
+		if (!object_make_room(p, n))
+			return false;
+		n = type->encode(v->data, v->len, p->object, p->object_room, type->ctx);
+	}
+	v->data = p->object;
+	v->len = n;
+	return true;
+}
+
 static bool item_write(struct pen *p, const struct kvs_item *item)
 {
 	struct kvs__record r = {
@@ -528,7 +560,8 @@ static void pen_walk(struct pen *p)
 	int err = KVS_OK;
 
 	while (!load_seq_cst(&s->failed) && (err = kvs_snapshot_next(p->part, &item)) == KVS_OK)
-		if (!item_write(p, &item))
+		if ((kvs__pool_is_typed(&s->kv->pool) && !encode(p, &item)) ||
+		    !item_write(p, &item))
 			return;
 	if (err && err != KVS_ERR_NOT_FOUND)
 		fail(s, err, 0, 0, "walking the snapshot");
@@ -542,6 +575,7 @@ static void pen_release(struct pen *p)
 
 	kvs_snapshot_part_end(p->part);
 	kvs__mem_free(&s->kv->pool.mem, p->buffer, BUFFER);
+	kvs__mem_free(&s->kv->pool.mem, p->object, p->object_room);
 	pthread_mutex_lock(&s->lock);
 	s->entries += p->entries;
 	s->digest += p->digest;
@@ -700,6 +734,8 @@ static int refused(struct kvs *kv, const char *path)
 		return KVS_ERR_INVALID_ARGUMENT;
 	if (!load_seq_cst(&kv->root))
 		return KVS_ERR_STORE_CLOSED;
+	if (kvs__pool_is_typed(&kv->pool) && !kv->pool.type.encode)
+		return KVS_ERR_TYPED;
 	return kvs__waiting_call_refused(kv);
 }
 

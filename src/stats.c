@@ -147,6 +147,8 @@ static void fill_threads(struct kvs *kv, struct kvs_stats *out)
 		retired += load_relaxed(&s->retired_bytes);
 	}
 	retired += load_relaxed(&kv->expiry.retired_bytes);
+	out->pins = kvs__pins_out(kv);
+	out->bytes_pinned = load_relaxed(&kv->pinned_bytes);
 	out->reader_settles = load_relaxed(&kv->reader_settles);
 	out->handed_over = load_relaxed(&kv->handed_over);
 	out->helped = load_relaxed(&kv->reclaim.helped_batches);

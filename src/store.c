@@ -127,6 +127,9 @@ static void take_options(struct kvs *kv, const struct kvs_options *o)
 	kv->stall_fn = o->stall_fn;
 	kv->stall_ctx = o->stall_ctx;
 	kv->stall_ms = o->stall_ms ? o->stall_ms : KVS_STALL_MS_DEFAULT;
+	if (o->type)
+		kv->pool.type = *o->type;
+	kv->pool.pinned_bytes = &kv->pinned_bytes;
 	kv->reclaim.pool = &kv->pool;
 	kv->reclaim.soft_limit = o->deferred_soft ? o->deferred_soft : KVS_DEFERRED_SOFT_DEFAULT;
 	kv->reclaim.hard_limit = o->deferred_hard;
@@ -383,6 +386,8 @@ KVS_API int kvs_free(struct kvs *kv)
 	err = kvs__waiting_call_refused(kv);
 	if (err)
 		return err;
+	if (kvs__pins_out(kv))
+		return KVS_ERR_BUSY;
 	err = kvs_close(kv);
 	if (err && err != KVS_ERR_STORE_CLOSED)
 		return err;
@@ -415,7 +420,11 @@ bool kvs__value_copy(const struct kvs *kv, const struct kvs__entry *e, struct kv
 	void *to = NULL;
 
 	kvs__value_of(kv, e, &v);
-	if (v.len) {
+	if (kvs__pool_is_typed(&kv->pool)) {
+		to = kv->pool.type.clone(v.data, v.len, kv->pool.type.ctx);
+		if (!to)
+			return false;
+	} else if (v.len) {
 		to = kvs__mem_alloc(&kv->pool.mem, v.len);
 		if (!to)
 			return false;

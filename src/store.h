@@ -104,6 +104,8 @@ struct kvs {
 	KVS_LINE_ALIGNED kvs__u64 live_bytes;     /* posted by threads; only with max_memory (a) */
 	KVS_LINE_ALIGNED kvs__u64 reader_settles; /* (s) */
 	kvs__u64 stalls;                 /* (s) */
+	kvs__u64 pinned_bytes;           /* see struct kvs__pool (s) */
+	kvs__u64 stray_unpins;           /* by threads for which there was no slot (a) */
 	kvs__u64 handed_over;            /* entries, of all snapshots (s) */
 	kvs__u64 cleared_bytes;          /* footprints given back by clear and close (s) */
 	kvs__u64 past_growths;           /* of roots that are gone (s) */
@@ -181,7 +183,10 @@ KVS_INLINE const struct kvs__entry *kvs__find_live(const struct kvs *kv, const s
 	return e;
 }
 
-/* kvs__value_copy - The same in new memory. false: no memory. */
+/* kvs__pins_out - Pins that were taken and not given back. Exact if no other call runs. */
+uint64_t kvs__pins_out(const struct kvs *kv);
+
+/* kvs__value_copy - The same in new memory, or a clone. false: no memory. */
 bool kvs__value_copy(const struct kvs *kv, const struct kvs__entry *e, struct kvs_value *ret);
 
 /*

@@ -26,6 +26,8 @@ struct kvs__slot {
 	kvs__u64 inserts;       /* (o) */
 	kvs__u64 overwrites;    /* (o) */
 	kvs__u64 deletes;       /* (o) */
+	kvs__u64 pins;          /* (o) taken */
+	kvs__u64 unpins;        /* (o) given back */
 	kvs__u64 added_bytes;   /* (o) footprints of entries published */
 	kvs__u64 retired_bytes; /* (o) footprints of entries retired */
 	kvs__u64 expirations;   /* (o) entries removed because their deadline had passed */

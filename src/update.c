@@ -76,6 +76,8 @@ static int make_decimal(struct write *w, const struct kvs__entry *e)
 	char text[DIGITS_MAX + 1];
 	int64_t n = 0;
 
+	if (kvs__pool_is_typed(&w->kv->pool))
+		return KVS_ERR_TYPED;
 	if (e && !read_decimal(e, &n))
 		return KVS_ERR_NOT_A_NUMBER;
 	if (__builtin_add_overflow(n, a->delta, &a->sum))
@@ -90,6 +92,8 @@ static int make_i64(struct write *w, const struct kvs__entry *e)
 	struct addition *a = kvs_container_of(w, struct addition, w);
 	int64_t n = 0;
 
+	if (kvs__pool_is_typed(&w->kv->pool))
+		return KVS_ERR_TYPED;
 	if (e && kvs__entry_value_len(e) != sizeof(n))
 		return KVS_ERR_NOT_A_NUMBER;
 	if (e)
@@ -158,6 +162,8 @@ static int make_longer(struct write *w, const struct kvs__entry *e)
 	unsigned char *to;
 	int made;
 
+	if (kvs__pool_is_typed(&w->kv->pool))
+		return KVS_ERR_TYPED;
 	if (a->tail.len > KVS_VALUE_MAX - before)
 		return KVS_ERR_VALUE_TOO_LARGE;
 	a->len = before + a->tail.len;
@@ -220,6 +226,8 @@ static int make_by_user(struct write *w, const struct kvs__entry *e)
 		return MADE_DELETE;
 	if (answer != KVS_UPDATE_SET || (!val.data && val.len))
 		return answer < 0 ? answer : KVS_ERR_INVALID_ARGUMENT;
+	if (!val.data && kvs__pool_is_typed(&w->kv->pool))
+		return KVS_ERR_INVALID_ARGUMENT;
 	if (val.len > KVS_VALUE_MAX)
 		return KVS_ERR_VALUE_TOO_LARGE;
 	return make_entry(w, e, val);

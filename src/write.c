@@ -66,7 +66,7 @@ KVS_INLINE void published(struct write *w)
 /* The last touches to an entry before it is published. */
 static void dress(struct write *w)
 {
-	w->fresh->version = w->version << KVS__VERSION_SHIFT;
+	store_relaxed(&w->fresh->version, w->version << KVS__VERSION_SHIFT);
 	store_relaxed(&w->fresh->stamp, kvs__view_stamp(w->view));
 }
 
@@ -352,6 +352,8 @@ int kvs__write_prepare(struct write *w, struct kvs_slice key, const struct kvs_s
 		return err;
 	if (val && val->len > KVS_VALUE_MAX)
 		return KVS_ERR_VALUE_TOO_LARGE;
+	if (val && !val->data && kvs__pool_is_typed(&w->kv->pool))
+		return KVS_ERR_INVALID_ARGUMENT;
 	w->slot = kvs__slot_get(&w->kv->home);
 	if (!w->slot)
 		return KVS_ERR_NO_MEMORY;

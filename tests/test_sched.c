@@ -68,12 +68,15 @@ struct alphabet {
 	uint8_t op[20];
 };
 
-enum { FIRST_OPS, ALL_OPS, FEW_OPS };
+enum { FIRST_OPS, ALL_OPS, FEW_OPS, PIN_OPS };
 
 static const struct alphabet alphabets[] = {
 	[ALL_OPS] = { 18,
 		      { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, OP_CODE(OP_INCREMENT, 0),
 			OP_CODE(OP_INCREMENT, 1), OP_CODE(OP_BATCH_GET, 0), OP_CODE(OP_BATCH_SET, 0),
+			OP_CODE(OP_BATCH_DELETE, 0) } },
+	[PIN_OPS] = { 5,
+		      { OP_CODE(OP_SET, 0), OP_CODE(OP_DELETE, 0), OP_CODE(OP_PIN, 0), OP_CODE(OP_PIN, 1),
 			OP_CODE(OP_BATCH_DELETE, 0) } },
 	[FEW_OPS] = { 7,
 		      { OP_CODE(OP_ADD, 0), OP_CODE(OP_DELETE, 0), OP_CODE(OP_GET, 0),
@@ -183,7 +186,7 @@ static void each_program(const struct group *g, program_fn fn)
 
 static void each_setting(const struct group *g, program_fn fn)
 {
-	for (unsigned k = KEYS_NEAR; k <= KEYS_WIDE; k++)
+	for (unsigned k = KEYS_NEAR; k <= KEYS_TYPED; k++)
 		for (unsigned i = INIT_EMPTY; i <= INIT_FULL; i++) {
 			if (!(g->keys & BIT(k)) || !(g->inits & BIT(i)))
 				continue;
@@ -349,6 +352,14 @@ static const struct group groups[] = {
 	  { 88, 10000, 1000, 10, 10, 1000, 0 } },
 	{ "more-shrink-1x1", CI, ALL_KEYS, BOTH, THIRD_SHRINK, { 1, 1 }, 1, false, SCHED_SEARCH, FEW_OPS,
 	  { 88, 10000, 100, 10, 10, 1000, 1000 } },
+	{ "typed-2x1", CI, BIT(KEYS_TYPED), BOTH, THIRD_NONE, { 2, 1 }, 2, false, SCHED_SEARCH, FIRST_OPS,
+	  { 4394, 10000, 1000, 100, 100, 0, 0 } },
+	{ "pins-typed-1x1", CI, BIT(KEYS_TYPED), BOTH, THIRD_NONE, { 1, 1 }, 2, false, SCHED_SEARCH, PIN_OPS,
+	  { 20, 100, 10, 10, 10, 0, 0 } },
+	{ "pins-2x1", CI, ALL_KEYS, BOTH, THIRD_NONE, { 2, 1 }, 2, false, SCHED_SEARCH, PIN_OPS,
+	  { 200, 10000, 1000, 100, 100, 0, 0 } },
+	{ "pins-take-1x1", CI, ALL_KEYS, BOTH, THIRD_TAKE, { 1, 1 }, 2, false, SCHED_SEARCH, PIN_OPS,
+	  { 20, 1000, 10, 10, 10, 0, 0 } },
 	{ "random", CI, 0, 0, THIRD_NONE, { 0, 0 }, 0, false, SCHED_RANDOM, 100, { .programs = 720 } },
 	{ "pct", CI, 0, 0, THIRD_NONE, { 0, 0 }, 0, false, SCHED_PCT, 100, { .programs = 720 } },
 	{ "reduction", CI, ALL_KEYS, BOTH, THIRD_NONE, { 2, 2 }, 2, false, COMPARE, 2000,

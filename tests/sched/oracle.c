@@ -99,6 +99,7 @@ static bool fits(const struct record *r, unsigned key, struct seen *state)
 	case OP_DELETE:
 		return delete_fits(r, state);
 	case OP_GET:
+	case OP_PIN:
 		return read_fits(r->err, r->version, r->value, state);
 	case OP_INCREMENT:
 		return increment_fits(r, state);

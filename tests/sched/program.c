@@ -11,16 +11,17 @@
 #include "sched_rcu.h"
 #include "structure.h"
 
-static const char *const keys_names[] = { "near", "equal", "wide" };
+static const char *const keys_names[] = { "near", "equal", "wide", "typed" };
 static const char *const init_names[] = { "empty", "full" };
 static const char *const third_names[] = { "none", "grow", "shrink", "limit", "take", "both" };
-static const char kind_letters[] = "sarcdgxiGSD";
+static const char kind_letters[] = "sarcdgxiGSDp";
 static const char *const key_bytes[KEYS] = { "A", "B" };
 
 /* The hash that the table sees; the first 47 bits are the order key. */
-static const uint64_t hashes[3][KEYS] = {
+static const uint64_t hashes[4][KEYS] = {
 	[KEYS_NEAR] = { UINT64_C(0x0100000000000000), UINT64_C(0x0300000000000000) },
 	[KEYS_EQUAL] = { UINT64_C(0x0300000000000000), UINT64_C(0x0300000000000000) },
+	[KEYS_TYPED] = { UINT64_C(0x0100000000000000), UINT64_C(0x0300000000000000) },
 	[KEYS_WIDE] = { UINT64_C(0x0001000000000000), UINT64_C(0x0003000000000000) },
 };
 
@@ -33,6 +34,8 @@ static struct history history;
 static struct {
 	uint64_t known[KEYS]; /* versions */
 	uint64_t cursor;
+	struct kvs_pin pin[OPS_MAX];
+	struct kvs_value held[OPS_MAX];
 } mine[LISTS_MAX];
 
 void (*program_passed)(void);
@@ -71,6 +74,24 @@ static uint64_t hash(const void *key, size_t len, void *ctx)
 	(void)ctx;
 	return unmix64(hashes[setting.keys][*(const unsigned char *)key == 'B']);
 }
+
+/* Objects are numbers in blocks of their own, which the heap watches. */
+static void *object_clone(const void *object, size_t len, void *ctx)
+{
+	void *copy = heap_allocator.alloc(heap_allocator.ctx, len);
+
+	(void)ctx;
+	memcpy(copy, object, len);
+	return copy;
+}
+
+static void object_destroy(void *object, size_t len, void *ctx)
+{
+	(void)ctx;
+	heap_allocator.free(heap_allocator.ctx, object, len);
+}
+
+static const struct kvs_type object_type = { .clone = object_clone, .destroy = object_destroy };
 
 static struct kvs__table *table(void)
 {
@@ -152,6 +173,7 @@ void program_open(const struct setting *s)
 	o.hash = KVS_HASH_USER;
 	o.hash_fn = hash;
 	o.allocator = &heap_allocator;
+	o.type = s->keys == KEYS_TYPED ? &object_type : NULL;
 	o.initial_capacity = s->keys == KEYS_WIDE ? 4096 : 0;
 	must(kvs_open(&o, &kv) == 0, "no store");
 	attach_all();
@@ -210,6 +232,29 @@ static void scan_step(struct record *r, uint64_t *cursor)
 		memcpy(&seen->value, items[i].value.data, items[i].value.len == 8 ? 8 : 0);
 	}
 	kvs_read_end(kv);
+}
+
+static void pin(struct record *r, struct kvs_slice key, unsigned list, unsigned i)
+{
+	struct kvs_value *v = &mine[list].held[i];
+
+	r->err = kvs_pin(kv, key, v, &mine[list].pin[i]);
+	if (r->err)
+		return;
+	r->version = v->version;
+	memcpy(&r->value, v->data, sizeof(r->value));
+}
+
+/* The history's values were read when the pin was taken. */
+static void unpin_all(unsigned list)
+{
+	for (unsigned i = 0; i < OPS_MAX; i++) {
+		if (!mine[list].pin[i].entry)
+			continue;
+		if (memcmp(mine[list].held[i].data, &history.record[list][i].value, 8) != 0)
+			sched_fail("a pinned value has changed");
+		kvs_unpin(kv, &mine[list].pin[i]);
+	}
 }
 
 static void batch_get(struct record *r)
@@ -276,10 +321,26 @@ static void batch_op(struct record *r)
 		sched_fail("a batch failed");
 }
 
+static void get(struct record *r, struct kvs_slice key)
+{
+	struct kvs_value got = { NULL, 0, 0, 0 };
+
+	if (setting.keys != KEYS_TYPED) {
+		r->err = kvs_get(kv, key, &r->value, sizeof(r->value), &got);
+	} else {
+		kvs_read_begin(kv);
+		r->err = kvs_borrow(kv, key, &got);
+		(void)load_seq_cst(&kv->root); /* a point at which others may run */
+		if (!r->err)
+			memcpy(&r->value, got.data, sizeof(r->value));
+		kvs_read_end(kv);
+	}
+	r->version = got.version;
+}
+
 static void point_op(struct record *r, struct kvs_slice key)
 {
 	struct kvs_slice val = kvs_bytes(&r->wrote, sizeof(r->wrote));
-	struct kvs_value got = { NULL, 0, 0, 0 };
 
 	switch (OP_KIND(r->op)) {
 	case OP_SET:
@@ -302,8 +363,7 @@ static void point_op(struct record *r, struct kvs_slice key)
 					   &r->version);
 		break;
 	default:
-		r->err = kvs_get(kv, key, &r->value, sizeof(r->value), &got);
-		r->version = got.version;
+		get(r, key);
 		break;
 	}
 }
@@ -322,7 +382,10 @@ static void one_op(unsigned list, unsigned i)
 		unsigned k = OP_KEY(r->op);
 
 		r->expected = mine[list].known[k];
-		point_op(r, kvs_bytes(key_bytes[k], 1));
+		if (OP_KIND(r->op) == OP_PIN)
+			pin(r, kvs_bytes(key_bytes[k], 1), list, i);
+		else
+			point_op(r, kvs_bytes(key_bytes[k], 1));
 		if (r->version)
 			mine[list].known[k] = r->version;
 	}
@@ -366,6 +429,7 @@ static void fiber(unsigned self)
 	}
 	for (unsigned i = 0; i < history.program.ops[self]; i++)
 		one_op(self, i);
+	unpin_all(self);
 }
 
 /* ---- a schedule ---- */
@@ -375,6 +439,7 @@ static void begin(void)
 	heap_restore();
 	for (unsigned l = 0; l < history.program.lists; l++) {
 		mine[l].cursor = 0;
+		memset(mine[l].pin, 0, sizeof(mine[l].pin));
 		for (unsigned k = 0; k < KEYS; k++)
 			mine[l].known[k] =
 				setting.init == INIT_FULL ? history.before[k].version : 1;
@@ -401,6 +466,11 @@ static const char *check_memory(const struct structure *s)
 {
 	unsigned wanted = s->entries + s->segments;
 	unsigned others = sealed.live - sealed.entries - sealed.segments;
+
+	if (setting.keys == KEYS_TYPED) { /* an entry is three blocks */
+		wanted += 2 * s->entries;
+		others -= 2 * sealed.entries;
+	}
 
 	if (sched_rcu_queued())
 		return "a callback never ran";
@@ -568,7 +638,7 @@ bool program_read(const char *text, struct setting *s, struct program *p)
 		    3 ||
 	    !used)
 		return false;
-	if (!name_in(keys_names, 3, names[0], &keys) || !name_in(init_names, 2, names[1], &init) ||
+	if (!name_in(keys_names, 4, names[0], &keys) || !name_in(init_names, 2, names[1], &init) ||
 	    !name_in(third_names, 6, names[2], &third))
 		return false;
 	*s = (struct setting){ (enum keys)keys, (enum init)init, (enum third)third };

@@ -5,6 +5,7 @@
  * A program is written as NAME;NAME;NAME:OPS|OPS, such as "near;full;grow:sAgB|dAx":
  *   keys    near   one bucket of 64, parted by growth to 128
  *           equal  equal 64-bit hashes
+ *           typed  as near, in a store of objects
  *           wide   one bucket of 4096: lookups stop at the window in a link; few heads are linked
  *   init    empty  neither key is there
  *           full   both are
@@ -16,6 +17,7 @@
  *           take   a fiber that takes over partial batches, as the maintenance thread does
  *   ops     s set  a add  r replace  c compare-and-set  d delete  g get, each with its key A or B;
  *           x one step of a scan, going on where the fiber's last one stopped
+ *           p pin, with its key: unpinned at the end of the list, what it held must be there still
  *           i increment, with its key; G batch get, S batch set, D batch delete of both keys
  *
  * Compare-and-set expects the version that its fiber saw last; without one, the version that
@@ -32,7 +34,7 @@
 #define OPS_MAX 4u
 #define KEYS 2u
 
-enum keys { KEYS_NEAR, KEYS_EQUAL, KEYS_WIDE };
+enum keys { KEYS_NEAR, KEYS_EQUAL, KEYS_WIDE, KEYS_TYPED };
 enum init { INIT_EMPTY, INIT_FULL };
 enum third { THIRD_NONE, THIRD_GROW, THIRD_SHRINK, THIRD_LIMIT, THIRD_TAKE, THIRD_BOTH };
 
@@ -48,11 +50,12 @@ enum {
 	OP_INCREMENT,
 	OP_BATCH_GET,
 	OP_BATCH_SET,
-	OP_BATCH_DELETE
+	OP_BATCH_DELETE,
+	OP_PIN
 };
 #define OP_COUNT 13u
-#define OP_HAS_KEY(kind) ((kind) < OP_SCAN || (kind) == OP_INCREMENT)
-#define OP_IS_BATCH(kind) ((kind) >= OP_BATCH_GET)
+#define OP_HAS_KEY(kind) ((kind) < OP_SCAN || (kind) == OP_INCREMENT || (kind) == OP_PIN)
+#define OP_IS_BATCH(kind) ((kind) >= OP_BATCH_GET && (kind) <= OP_BATCH_DELETE)
 #define OP_CODE(kind, key) (2u * (kind) + (key))
 #define OP_KIND(op) ((op) / 2u)
 #define OP_KEY(op) ((op) % 2u)

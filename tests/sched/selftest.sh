@@ -11,7 +11,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-read -ra groups <<<"${KVS_SCHED_GROUPS:-none-2x1 grow-1x1 shrink-1x1 limit-2x1 more-1x1 more-2x1}"
+read -ra groups <<<"${KVS_SCHED_GROUPS:-none-2x1 grow-1x1 shrink-1x1 limit-2x1 more-1x1 more-2x1 pins-2x1 typed-2x1}"
 read -ra flags <<<"${CFLAGS:--O1 -g}"
 
 build() { # DIRECTORY
