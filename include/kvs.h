@@ -329,7 +329,8 @@ struct kvs_options {
  * deferred_soft   Above it, writers free some of what may be freed. They wait for nobody.
  * deferred_hard   At it, writes that remove an entry (overwrites and deletes) answer KVS_ERR_MEMORY_LIMIT and change
  *                 nothing, until memory has been freed. New keys are not refused. Exceeded by at most 256 KiB and
- *                 one entry a thread.
+ *                 one entry a thread, and by the entries with a deadline that are removed within a tick of 10 ms, or
+ *                 between two calls of kvs_run.
  *
  * So max_memory + deferred_hard bounds what a store holds. Of a snapshot, see kvs_snapshot_options.
  */

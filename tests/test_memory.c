@@ -276,6 +276,35 @@ static void test_hard_limit_under_a_section(void **state)
 	close_store(kv);
 }
 
+/* Keys with a deadline are retired by way of the wheel, and count from then on. */
+static void test_hard_limit_of_timed_keys(void **state)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	unsigned char value[1000];
+	struct kvs *kv;
+	uint64_t n = 0;
+	int err;
+
+	(void)state;
+	opts.deferred_hard = HARD;
+	check_ok(kvs_open(&opts, &kv));
+	pattern_fill(value, sizeof(value), 7);
+	kvs_read_begin(kv);
+	while ((err = kvs_set_ex(kv, kvs_str("key"), kvs_bytes(value, sizeof(value)),
+				 kvs_after(3600 * 1000), NULL)) == KVS_OK)
+		n++;
+	check_status(err, KVS_ERR_MEMORY_LIMIT);
+	util_note("refused after %llu overwrites", (unsigned long long)n);
+	check(n * 1000 >= HARD / 2);
+	check(store_stats(kv).bytes_deferred >= HARD);
+	check_ok(kvs_exists(kv, kvs_str("key")));
+	kvs_read_end(kv);
+	check_ok(kvs_drain(kv));
+	check_u64(store_stats(kv).bytes_deferred, 0);
+	check_ok(kvs_set(kv, kvs_str("key"), kvs_str("value"), NULL));
+	close_store(kv);
+}
+
 /* ---- max_memory ---- */
 
 static uint64_t held(struct kvs *kv)
@@ -886,6 +915,7 @@ int main(void)
 		cmocka_unit_test(test_all_free_together_above_the_soft_limit),
 		cmocka_unit_test(test_hard_limit_without_threads),
 		cmocka_unit_test(test_hard_limit_under_a_section),
+		cmocka_unit_test(test_hard_limit_of_timed_keys),
 		cmocka_unit_test(test_max_memory),
 		cmocka_unit_test(test_max_memory_of_many_threads),
 		cmocka_unit_test(test_stall_is_reported_once_a_period),
