@@ -13,13 +13,13 @@
  */
 #include "entry.h"
 
-static void copy(unsigned char *to, struct kvs_slice from)
+KVS_INLINE void copy(unsigned char *to, struct kvs_slice from)
 {
 	if (from.len && from.data)
-		memcpy(to, from.data, from.len);
+		kvs__copy(to, from.data, from.len);
 }
 
-static void *take(const struct kvs__pool *pool, struct kvs__heap *heap, size_t size)
+KVS_INLINE void *take(const struct kvs__pool *pool, struct kvs__heap *heap, size_t size)
 {
 	if (pool->arena)
 		return kvs__arena_alloc(pool->arena, heap, size);
@@ -90,9 +90,9 @@ static struct kvs__entry *timed_init(struct kvs__timed *t, int64_t deadline)
 	return kvs__timed_entry(t);
 }
 
-static struct kvs__entry *header_make(const struct kvs__pool *pool, struct kvs__heap *heap,
-				      uint64_t order, struct kvs_slice key, uint32_t extent,
-				      size_t tail, int64_t deadline)
+KVS_INLINE struct kvs__entry *header_make(const struct kvs__pool *pool, struct kvs__heap *heap,
+					  uint64_t order, struct kvs_slice key, uint32_t extent,
+					  size_t tail, int64_t deadline)
 {
 	size_t timed = deadline != KVS__NO_DEADLINE ? KVS__TIMED : 0;
 	struct kvs__entry *e = take(pool, heap, timed + KVS__HEADER + key.len + tail);
@@ -112,9 +112,10 @@ static struct kvs__entry *header_make(const struct kvs__pool *pool, struct kvs__
 }
 
 /* OWNS: the block, on failure too. */
-static struct kvs__entry *make_with_block(const struct kvs__pool *pool, struct kvs__heap *heap,
-					  uint64_t order, struct kvs_slice key,
-					  struct kvs__block *b, int64_t deadline)
+static KVS_NOINLINE struct kvs__entry *make_with_block(const struct kvs__pool *pool,
+						       struct kvs__heap *heap, uint64_t order,
+						       struct kvs_slice key, struct kvs__block *b,
+						       int64_t deadline)
 {
 	struct kvs__entry *e;
 

@@ -251,13 +251,21 @@ KVS_INLINE void kvs__copy_medium(char *to, const char *from, size_t n)
 	*(kvs__16 *)(to + n - 16) = z;
 }
 
-/* kvs__copy - memcpy for values: the common sizes in line, so that neighbouring gets can overlap. */
+/* kvs__copy - memcpy for keys and values: the common sizes in line, so that neighbouring gets can overlap. */
 KVS_INLINE void kvs__copy(void *to, const void *from, size_t n)
 {
-	if (likely(n - 17 <= 128 - 17))
+	uint64_t x, y;
+
+	if (likely(n - 17 <= 128 - 17)) {
 		kvs__copy_medium(to, from, n);
-	else if (n)
+	} else if (n - 8 <= 16 - 8) {
+		memcpy(&x, from, 8);
+		memcpy(&y, (const char *)from + n - 8, 8);
+		memcpy(to, &x, 8);
+		memcpy((char *)to + n - 8, &y, 8);
+	} else if (n) {
 		memcpy(to, from, n);
+	}
 }
 
 /*

@@ -183,8 +183,51 @@ static bool find_in_run(const struct kvs__table *t, const struct kvs__wanted *w,
 	return true;
 }
 
+/*
+ * kvs__find for the case that is nearly always the case: false, with @ret void, when a bucket whose head is
+ * not linked, another head, a mark, or a run that does not begin with the key was met.
+ */
+KVS_INLINE bool find_straight(const struct kvs__table *t, const struct kvs__wanted *w,
+			      struct kvs__place *ret)
+{
+	unsigned bits = kvs__size_bits(load_seq_cst(&t->size));
+	kvs__u64 *pred = kvs__head_of(t, w->order >> (64 - bits), bits);
+	uint64_t pred_word = load_seq_cst(pred);
+	uint64_t limit = kvs__link_limit(w->order, bits);
+
+	if (unlikely(kvs__word_state(pred_word) != KVS__HEAD_LIVE))
+		return false;
+	while (pred_word <= limit) {
+		struct kvs__entry *e = kvs__link_entry(pred_word);
+		uint64_t word;
+
+		KVS_COUNT_STEP();
+		if (unlikely(kvs__link_to_head(pred_word)))
+			return false;
+		word = load_seq_cst(&e->next);
+		if (unlikely(kvs__word_is_marked(word)))
+			return false;
+		if (e->order == w->order &&
+		    kvs__bytes_equal(e->bytes, w->key, w->order & KVS__KEY_LEN_MASK)) {
+			kvs__settle(t->cut, e);
+			*ret = (struct kvs__place){ pred, pred_word, e, word, pred, pred_word };
+			return true;
+		}
+		if (kvs__order_key(e->order) > kvs__order_key(w->order))
+			break;
+		if (unlikely(kvs__order_key(e->order) == kvs__order_key(w->order)))
+			return false;
+		pred = &e->next;
+		pred_word = word;
+	}
+	*ret = (struct kvs__place){ .pred = pred, .pred_word = pred_word };
+	return true;
+}
+
 void kvs__find(const struct kvs__table *t, const struct kvs__wanted *w, struct kvs__place *ret)
 {
+	if (likely(w->key && find_straight(t, w, ret)))
+		return;
 	ret->match = NULL;
 	while (!find_run(t, w->order, ret) || !find_in_run(t, w, ret))
 		KVS_COUNT_STEP();

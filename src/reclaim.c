@@ -292,16 +292,6 @@ struct kvs__batch *kvs__reclaim_reserve(struct kvs__reclaim *r, kvs__batch_ref *
 	return b;
 }
 
-uint64_t kvs__retire(struct kvs__batch *b, struct kvs__entry *e)
-{
-	uint64_t bytes = kvs__entry_footprint(b->reclaim->pool, e);
-
-	KVS_ASSERT(b->count < KVS__BATCH_ROOM);
-	b->entry[b->count++] = e;
-	b->bytes += bytes;
-	return bytes;
-}
-
 static void batch_part_with(struct kvs__reclaim *r, struct kvs__batch *b)
 {
 	if (b->count)

@@ -79,7 +79,15 @@ void kvs__reclaim_stop(struct kvs__reclaim *r);
 struct kvs__batch *kvs__reclaim_reserve(struct kvs__reclaim *r, kvs__batch_ref *ref);
 
 /* kvs__retire - Put the unlinked @e into a reserved batch. Returns its footprint in bytes. */
-uint64_t kvs__retire(struct kvs__batch *b, struct kvs__entry *e);
+KVS_INLINE uint64_t kvs__retire(struct kvs__batch *b, struct kvs__entry *e)
+{
+	uint64_t bytes = kvs__entry_footprint(b->reclaim->pool, e);
+
+	KVS_ASSERT(b->count < KVS__BATCH_ROOM);
+	b->entry[b->count++] = e;
+	b->bytes += bytes;
+	return bytes;
+}
 
 /*
  * kvs__reclaim_release - End of the write: back to @ref, or handed over if full.

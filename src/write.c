@@ -64,7 +64,7 @@ KVS_INLINE void published(struct write *w)
 }
 
 /* The last touches to an entry before it is published. */
-static void dress(struct write *w)
+KVS_INLINE void dress(struct write *w)
 {
 	store_relaxed(&w->fresh->version, w->version << KVS__VERSION_SHIFT);
 	store_relaxed(&w->fresh->stamp, kvs__view_stamp(w->view));
@@ -123,7 +123,7 @@ static int on_absent(struct write *w, const struct kvs__place *p)
 /* ---- key present ---- */
 
 /* Room for retiring what this write removes: before the mark, so that nothing can fail after it. */
-static int reserve(struct write *w)
+KVS_INLINE int reserve(struct write *w)
 {
 	struct kvs__reclaim *r = &w->kv->reclaim;
 
@@ -136,7 +136,7 @@ static int reserve(struct write *w)
 }
 
 /* May the fresh entry take the place of @old? Not if it is larger and the store is at its limit. */
-static bool may_replace(const struct write *w, const struct kvs__entry *old)
+KVS_INLINE bool may_replace(const struct write *w, const struct kvs__entry *old)
 {
 	uint64_t bytes;
 
@@ -147,7 +147,7 @@ static bool may_replace(const struct write *w, const struct kvs__entry *old)
 	       kvs__live_may_grow(w->kv, w->slot, w->fresh_bytes - bytes);
 }
 
-static bool copy_old(struct write *w, const struct kvs__entry *e)
+KVS_INLINE bool copy_old(struct write *w, const struct kvs__entry *e)
 {
 	if (!w->old)
 		return true;
@@ -168,7 +168,7 @@ KVS_INLINE void retire(struct write *w, struct kvs__entry *e)
 	kvs__note_retired(w->kv, w->slot, kvs__retire(w->batch, e));
 }
 
-static int replace(struct write *w, const struct kvs__place *p)
+KVS_INLINE int replace(struct write *w, const struct kvs__place *p)
 {
 	w->version = kvs__next_version(w->kv, w->target.shard);
 	dress(w);
@@ -180,7 +180,7 @@ static int replace(struct write *w, const struct kvs__place *p)
 	return KVS_OK;
 }
 
-static int delete(struct write *w, const struct kvs__place *p)
+KVS_INLINE int delete (struct write *w, const struct kvs__place *p)
 {
 	w->version = kvs__entry_version(p->match);
 	if (!kvs__delete_at(w->table, p, w->view.mode == KVS__LATE))
@@ -256,7 +256,7 @@ static int renew(struct write *w, const struct kvs__place *p)
 	return err ? err : replace(w, p);
 }
 
-static int on_present(struct write *w, const struct kvs__place *p)
+KVS_INLINE int on_present(struct write *w, const struct kvs__place *p)
 {
 	uint64_t version = kvs__entry_version(p->match);
 	int err;
@@ -288,7 +288,7 @@ static int on_present(struct write *w, const struct kvs__place *p)
 
 /* ---- the engine ---- */
 
-static int attempt(struct write *w)
+KVS_INLINE int attempt(struct write *w)
 {
 	struct kvs__place p;
 
@@ -297,7 +297,7 @@ static int attempt(struct write *w)
 	return p.match ? on_present(w, &p) : on_absent(w, &p);
 }
 
-static int run_in_section(struct write *w)
+KVS_INLINE int run_in_section(struct write *w)
 {
 	struct kvs__root *root = load_seq_cst(&w->kv->root);
 	int err;
@@ -315,7 +315,7 @@ static int run_in_section(struct write *w)
  * The batch goes back inside the section: close waits for sections, and only then takes over what
  * lies in the slots and ends the threads.
  */
-int kvs__write_run(struct write *w)
+KVS_INLINE int run(struct write *w)
 {
 	int err;
 
@@ -341,7 +341,12 @@ int kvs__write_run(struct write *w)
 	return err;
 }
 
-int kvs__write_prepare(struct write *w, struct kvs_slice key, const struct kvs_slice *val)
+int kvs__write_run(struct write *w)
+{
+	return run(w);
+}
+
+KVS_INLINE int prepare(struct write *w, struct kvs_slice key, const struct kvs_slice *val)
 {
 	int err;
 
@@ -369,12 +374,18 @@ int kvs__write_prepare(struct write *w, struct kvs_slice key, const struct kvs_s
 	return KVS_OK;
 }
 
-static int write_key(struct write *w, struct kvs_slice key, const struct kvs_slice *val, uint64_t *ret_version)
+int kvs__write_prepare(struct write *w, struct kvs_slice key, const struct kvs_slice *val)
 {
-	int err = kvs__write_prepare(w, key, val);
+	return prepare(w, key, val);
+}
 
-	if (!err)
-		err = kvs__write_run(w);
+static KVS_NOINLINE int write_key(struct write *w, struct kvs_slice key,
+				  const struct kvs_slice *val, uint64_t *ret_version)
+{
+	int err = prepare(w, key, val);
+
+	if (likely(!err))
+		err = run(w);
 	if (ret_version && (!err || err == KVS_ERR_DUPLICATE || err == KVS_ERR_VERSION_MISMATCH))
 		*ret_version = w->version;
 	return err;
