@@ -277,6 +277,29 @@ enum kvs_route {
  */
 typedef void (*kvs_stall_fn)(struct kvs *kv, uint64_t age_ms, uint64_t deferred, void *ctx);
 
+/* Why an entry left the store. */
+enum kvs_removal {
+	KVS_REMOVED_EXPIRED = 1, /* its deadline had passed */
+	KVS_REMOVED_DELETED = 2,
+	KVS_REMOVED_REPLACED = 3, /* by another write of the key, kvs_expire, kvs_persist and kvs_touch included */
+	KVS_REMOVED_CLEARED = 4,  /* by kvs_clear, or by the new contents of kvs_load */
+	KVS_REMOVED_CLOSED = 5    /* by kvs_close or kvs_free */
+};
+
+/*
+ * Called once for each entry that was in the store, when its memory is about to be given back: after its removal and
+ * the read sections open then, usually 10 to 50 ms. So of two entries of a key the later may be told of first;
+ * versions tell. @item is valid until it returns.
+ *
+ * Context      A thread of the store; or the caller of kvs_run, kvs_clear, kvs_load, kvs_drain, kvs_close, kvs_free or
+ *              kvs_snapshot_end; or a writer that helps to free, in the middle of its write. Several at once. Never a
+ *              read. It must not call this library, and should be short: it holds back the freeing of memory.
+ */
+typedef void (*kvs_removed_fn)(const struct kvs_item *item, enum kvs_removal cause, void *ctx);
+
+#define KVS_EXPIRY_TICK_MS_DEFAULT 10u
+#define KVS_EXPIRY_TICK_MS_MAX 1000u
+
 /* kvs_options.flags */
 #define KVS_OPEN_NO_THREADS 1u /* start no thread; the program calls kvs_run() */
 
@@ -310,10 +333,16 @@ struct kvs_options {
 	kvs_stall_fn stall_fn;        /* NULL: none */
 	void *stall_ctx;
 	uint32_t stall_ms;            /* stall_fn is called once for each so many ms; 0: the default */
-	uint32_t reserved;            /* must be 0 */
+	/*
+	 * Expired keys are removed at most two ticks late, and what the machine takes to let the store's thread run:
+	 * within 50 ms by default. Reads do not see them from the first millisecond on, whatever the tick.
+	 */
+	uint32_t expiry_tick_ms;      /* 0: the default; 1 to KVS_EXPIRY_TICK_MS_MAX */
 	const struct kvs_type *type;  /* copied; NULL: values are bytes */
+	kvs_removed_fn removed_fn;    /* NULL: none */
+	void *removed_ctx;
 };
-#define KVS_OPTIONS_INIT { sizeof(struct kvs_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define KVS_OPTIONS_INIT { sizeof(struct kvs_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /*
  * MEMORY

@@ -13,6 +13,8 @@
  */
 #include "entry.h"
 
+#include "link.h"
+
 KVS_INLINE void copy(unsigned char *to, struct kvs_slice from)
 {
 	if (from.len && from.data)
@@ -267,4 +269,42 @@ void kvs__entry_free_many(const struct kvs__pool *pool, struct kvs__entry **e, s
 	}
 	for (i = 0; i < n; i += FREE_CHUNK)
 		free_chunk(pool, e + i, n - i < FREE_CHUNK ? n - i : FREE_CHUNK);
+}
+
+/* ---- what the user is told ---- */
+
+static enum kvs_removal cause_of(const struct kvs__entry *e, enum kvs_removal live)
+{
+	if (kvs__entry_is_timed(e) && load_relaxed(&kvs__entry_timed(e)->timer.deadline) & KVS__TIMER_FLAG)
+		return KVS_REMOVED_EXPIRED;
+	switch (kvs__word_state(load_relaxed(&e->next))) {
+	case KVS__ENTRY_LIVE:
+		return live;
+	case KVS__ENTRY_REPLACED:
+		return KVS_REMOVED_REPLACED;
+	default:
+		return KVS_REMOVED_DELETED;
+	}
+}
+
+static void tell(const struct kvs__pool *pool, const struct kvs__entry *e, enum kvs_removal live)
+{
+	struct kvs_item item;
+
+	item.key = kvs_bytes(e->bytes, kvs__entry_key_len(e));
+	item.value.data = kvs__entry_value(e);
+	item.value.len = kvs__entry_value_len(e);
+	item.value.version = kvs__entry_version(e);
+	item.value.expires_at_ms = kvs__clock_wall_of(pool->clock, kvs__entry_deadline(e));
+	pool->removed_fn(&item, cause_of(e, live), pool->removed_ctx);
+}
+
+void kvs__entry_bury_many(const struct kvs__pool *pool, struct kvs__entry **e, size_t n, enum kvs_removal live)
+{
+	size_t i;
+
+	if (unlikely(pool->removed_fn != NULL && live))
+		for (i = 0; i < n; i++)
+			tell(pool, e[i], live);
+	kvs__entry_free_many(pool, e, n);
 }

@@ -84,6 +84,9 @@ struct kvs__pool {
 	struct kvs__arena *arena; /* NULL with a user's allocator (i) */
 	struct kvs_type type;     /* clone NULL: values are bytes (i) */
 	kvs__u64 *pinned_bytes;   /* of entries that are removed and wait for the last unpin (s) */
+	kvs_removed_fn removed_fn; /* (i) */
+	void *removed_ctx;         /* (i) */
+	const struct kvs__clock *clock; /* for what it is told (i) */
 };
 
 /* kvs__pool_is_typed - Are the values the user's objects? Then each lies in a block of its own. */
@@ -308,6 +311,13 @@ bool kvs__entry_pin(struct kvs__entry *e);
 
 /* kvs__entry_unpin - Take a pin off. Any thread, inside a section or not. */
 void kvs__entry_unpin(const struct kvs__pool *pool, struct kvs__entry *e);
+
+/*
+ * kvs__entry_bury_many - Give back @n entries that were published and that no thread can reach; reorders @e.
+ *
+ * The user is told why each was removed; @live is why those were that are not marked (0: they were never in the store).
+ */
+void kvs__entry_bury_many(const struct kvs__pool *pool, struct kvs__entry **e, size_t n, enum kvs_removal live);
 
 /* kvs__entry_free - Give back an entry that no thread can reach, now or with its last pin. */
 void kvs__entry_free(const struct kvs__pool *pool, struct kvs__entry *e);

@@ -400,7 +400,7 @@ uint64_t kvs__expiry_free_dead(struct kvs *kv)
 
 		x->dead = x->dead->next;
 		bytes += kvs__entry_footprint(&kv->pool, e);
-		kvs__entry_free(&kv->pool, e);
+		kvs__entry_bury_many(&kv->pool, &e, 1, KVS_REMOVED_DELETED);
 	}
 	return bytes;
 }

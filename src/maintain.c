@@ -371,13 +371,19 @@ static void report_stall(struct kvs *kv, uint64_t age_ms)
 
 /* ---- kvs_run ---- */
 
-static int next_ms(enum next next)
+/* Other work has a tick of its own, which a wheel with a finer one shortens. */
+static uint32_t tick_ms_of(const struct kvs *kv)
+{
+	return kv->tick_ms < KVS__TICK_MS ? kv->tick_ms : KVS__TICK_MS;
+}
+
+static int next_ms(const struct kvs *kv, enum next next)
 {
 	switch (next) {
 	case NEXT_NOW:
 		return 0;
 	case NEXT_TICK:
-		return KVS__TICK_MS;
+		return (int)tick_ms_of(kv);
 	default:
 		return -1;
 	}
@@ -442,7 +448,7 @@ KVS_API int kvs_run(struct kvs *kv, uint64_t budget, uint32_t flags, int *ret_ne
 		again(&r, NEXT_TICK);
 	kvs__admin_unlock(kv);
 	if (ret_next_ms)
-		*ret_next_ms = next_ms(r.next);
+		*ret_next_ms = next_ms(kv, r.next);
 	report_stall(kv, stall);
 	return KVS_OK;
 }
@@ -468,12 +474,13 @@ static enum next pass(struct kvs *kv)
 	return r.next;
 }
 
-static void sleep_a_tick(struct kvs__maintainer *m)
+static void sleep_a_tick(struct kvs__maintainer *m, uint32_t tick_ms)
 {
 	struct timespec until;
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += KVS__TICK_MS * 1000000L;
+	until.tv_sec += tick_ms / 1000;
+	until.tv_nsec += (long)(tick_ms % 1000) * 1000000L;
 	if (until.tv_nsec >= 1000000000L) {
 		until.tv_nsec -= 1000000000L;
 		until.tv_sec++;
@@ -505,7 +512,7 @@ static void *maintain(void *arg)
 		if (next != NEXT_WRITE) {
 			store_seq_cst(&m->idle, 0);
 			if (next == NEXT_TICK)
-				sleep_a_tick(m);
+				sleep_a_tick(m, tick_ms_of(kv));
 		} else if (load_seq_cst(&m->idle) == 0) {
 			store_seq_cst(&m->idle, 1); /* PAIRS(M1): then one more pass */
 		} else {

@@ -48,8 +48,8 @@ static int check(const struct kvs_options *o, const char **ret_option)
 		return fault(ret_option, "flags", KVS_ERR_INVALID_ARGUMENT);
 	if (o->initial_capacity > (uint64_t)1 << 40)
 		return fault(ret_option, "initial_capacity", KVS_ERR_INVALID_ARGUMENT);
-	if (o->reserved)
-		return fault(ret_option, "reserved", KVS_ERR_INVALID_ARGUMENT);
+	if (o->expiry_tick_ms > KVS_EXPIRY_TICK_MS_MAX)
+		return fault(ret_option, "expiry_tick_ms", KVS_ERR_INVALID_ARGUMENT);
 	if (o->allocator && (!o->allocator->alloc || !o->allocator->free))
 		return fault(ret_option, "allocator", KVS_ERR_INVALID_ARGUMENT);
 	if (o->clock && (!o->clock->boot_ms || !o->clock->wall_ms))

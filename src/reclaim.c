@@ -50,7 +50,7 @@ static void batch_free(struct kvs__batch *b)
 	uint64_t bytes = b->bytes;
 	uint32_t count = b->count;
 
-	kvs__entry_free_many(r->pool, b->entry, count);
+	kvs__entry_bury_many(r->pool, b->entry, count, KVS_REMOVED_DELETED);
 	kvs__mem_free(&r->pool->mem, b, sizeof(*b));
 	fetch_add_relaxed(&r->freed_bytes, bytes);
 	fetch_add_relaxed(&r->freed_count, count);

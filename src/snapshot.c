@@ -342,7 +342,7 @@ static void spent_free(struct kvs_snapshot *s)
 		struct owed *next = o->next;
 
 		kvs__live_cleared(kv, kvs__entry_footprint(&kv->pool, o->entry));
-		kvs__entry_free(&kv->pool, o->entry);
+		kvs__entry_bury_many(&kv->pool, &o->entry, 1, KVS_REMOVED_DELETED);
 		owed_free(kv, o);
 		o = next;
 	}

@@ -54,7 +54,7 @@ struct kvs__root *kvs__root_make(struct kvs *kv, unsigned bits)
 #define FREE_BATCH 128u
 
 /* Free every entry of a table that no thread can reach. Returns their footprints. */
-static uint64_t table_free_entries(struct kvs *kv, const struct kvs__table *t)
+static uint64_t table_free_entries(struct kvs *kv, const struct kvs__table *t, enum kvs_removal cause)
 {
 	struct kvs__walk w = kvs__walk_start(t, 0, NULL);
 	struct kvs__entry *batch[FREE_BATCH];
@@ -67,12 +67,12 @@ static uint64_t table_free_entries(struct kvs *kv, const struct kvs__table *t)
 		batch[n++] = e;
 		if (n == FREE_BATCH) {
 			kvs__expiry_forget(kv, batch, n);
-			kvs__entry_free_many(&kv->pool, batch, n);
+			kvs__entry_bury_many(&kv->pool, batch, n, cause);
 			n = 0;
 		}
 	}
 	kvs__expiry_forget(kv, batch, n);
-	kvs__entry_free_many(&kv->pool, batch, n);
+	kvs__entry_bury_many(&kv->pool, batch, n, cause);
 	return bytes;
 }
 
@@ -82,18 +82,18 @@ void kvs__root_discard(struct kvs *kv, struct kvs__root *root)
 
 	(void)kvs__expiry_flush(kv); /* what was sent about its entries */
 	for (i = 0; i < root->shards; i++)
-		(void)table_free_entries(kv, &root->table[i]);
+		(void)table_free_entries(kv, &root->table[i], (enum kvs_removal)0);
 	root_release(&kv->pool.mem, root);
 }
 
-static void root_free(struct kvs *kv, struct kvs__root *root)
+static void root_free(struct kvs *kv, struct kvs__root *root, enum kvs_removal cause)
 {
 	uint64_t i;
 
 	for (i = 0; i < root->shards; i++) {
 		struct kvs__table *t = &root->table[i];
 
-		kvs__live_cleared(kv, table_free_entries(kv, t));
+		kvs__live_cleared(kv, table_free_entries(kv, t, cause));
 		fetch_add_relaxed(&kv->past_growths, load_relaxed(&t->growths));
 		fetch_add_relaxed(&kv->past_shrinks, load_relaxed(&t->shrinks));
 		fetch_add_relaxed(&kv->past_growths_failed, load_relaxed(&t->growths_failed));
@@ -121,6 +121,10 @@ static void take_options(struct kvs *kv, const struct kvs_options *o)
 	kv->cut.reader_settles = &kv->reader_settles;
 	store_relaxed(&kv->cut.era, KVS__ERA_FIRST);
 	kvs__clock_init(&kv->clock, o->clock);
+	kv->tick_ms = o->expiry_tick_ms ? o->expiry_tick_ms : KVS_EXPIRY_TICK_MS_DEFAULT;
+	kv->pool.removed_fn = o->removed_fn;
+	kv->pool.removed_ctx = o->removed_ctx;
+	kv->pool.clock = &kv->clock;
 	kv->bits_min = kvs__bits_for(o->initial_capacity / kv->shards);
 	kv->flags = o->flags;
 	kv->max_memory = o->max_memory;
@@ -206,7 +210,7 @@ static int build(struct kvs *kv, const struct kvs_options *o)
 	if (!kvs__home_enter(&kv->home, &kv->pool))
 		goto no_home;
 	open_straight(kv);
-	if (!kvs__expiry_start(kv, KVS__TICK_MS))
+	if (!kvs__expiry_start(kv, kv->tick_ms))
 		goto no_expiry;
 	if (!kvs__threads_start(kv))
 		goto no_threads;
@@ -317,7 +321,7 @@ void kvs__contents_replace(struct kvs *kv, struct kvs__root *fresh)
 	kvs__rcu_wait(&kv->reclaim.worker); /* GP: operations in the old tables */
 	kvs__maintain_forget(kv);
 	(void)kvs__expiry_flush(kv); /* and what they have sent */
-	root_free(kv, old);
+	root_free(kv, old, KVS_REMOVED_CLEARED);
 	kvs__maintainer_wake(kv); /* a large directory has heads to link */
 }
 
@@ -368,7 +372,7 @@ KVS_API int kvs_close(struct kvs *kv)
 	(void)kvs__expiry_flush(kv);         /* what they have sent; the wheel is nobody's from here on */
 	fetch_add_relaxed(&kv->reclaim.freed_bytes, kvs__expiry_free_dead(kv));
 	(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
-	root_free(kv, old);
+	root_free(kv, old, KVS_REMOVED_CLOSED);
 	kvs__reclaim_stop(&kv->reclaim);
 	if (kv->pool.arena)
 		kvs__arena_trim(kv->pool.arena);

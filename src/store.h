@@ -94,6 +94,7 @@ struct kvs {
 	kvs_stall_fn stall_fn;           /* (i) */
 	void *stall_ctx;                 /* (i) */
 	uint32_t stall_ms;               /* (i) */
+	uint32_t tick_ms;                /* of the wheel and of the store's thread (i) */
 	/* the rest is off the paths of operations */
 	KVS_LINE_ALIGNED pthread_mutex_t admin; /* clear, close, drain, fork and shrink, one at a time */
 	kvs__u32 admin_waiters;          /* the maintainer lets them go first (a) */

@@ -395,6 +395,222 @@ static void test_timers_go_on_in_a_forks_child(void **state)
 	check_ok(kvs_free(kv));
 }
 
+/* ---- what the user is told ---- */
+
+#define TOLD 4000u
+
+struct told {
+	_Atomic uint32_t times[TOLD]; /* by the number in the value */
+	_Atomic uint32_t cause[TOLD];
+	_Atomic uint64_t count;
+};
+
+static void on_removed(const struct kvs_item *item, enum kvs_removal cause, void *ctx)
+{
+	struct told *t = ctx;
+	uint32_t n;
+
+	check_u64(item->value.len % 5000, sizeof(n));
+	memcpy(&n, item->value.data, sizeof(n));
+	check(n < TOLD);
+	t->times[n]++;
+	t->cause[n] = cause;
+	t->count++;
+}
+
+static void set_numbered(struct kvs *kv, uint64_t key, uint32_t n, int64_t ttl_ms)
+{
+	unsigned char value[5000 + sizeof(n)] = { 0 };
+	char room[KEY_ROOM];
+
+	memcpy(value, &n, sizeof(n));
+	check_ok(kvs_set_ex(kv, make_key(room, key),
+			    kvs_bytes(value, n % 50 ? sizeof(n) : 5000 + sizeof(n)),
+			    kvs_after(ttl_ms), NULL));
+}
+
+static struct kvs *open_told(struct told *t)
+{
+	struct kvs_options o = KVS_OPTIONS_INIT;
+	struct kvs *kv;
+
+	memset(t, 0, sizeof(*t));
+	hand_init(&hand);
+	counting_init(&mem, true);
+	o.clock = &hand.clock;
+	o.allocator = &mem.hooks;
+	o.removed_fn = on_removed;
+	o.removed_ctx = t;
+	check_ok(kvs_open(&o, &kv));
+	return kv;
+}
+
+static void check_told(const struct told *t, uint32_t from, uint32_t to, enum kvs_removal cause)
+{
+	for (uint32_t n = from; n < to; n++) {
+		check_u64(t->times[n], 1);
+		check_u64(t->cause[n], cause);
+	}
+}
+
+/* Timed and untimed entries, with a snapshot under way or not: each is told of once, with its cause. */
+static void test_each_removal_is_told_once_with_its_cause(void **state)
+{
+	static struct told t;
+
+	(void)state;
+	for (int with_snapshot = 0; with_snapshot < 2; with_snapshot++) {
+		struct kvs_snapshot *s = NULL;
+		struct kvs *kv = open_told(&t);
+		char room[KEY_ROOM];
+
+		for (uint32_t n = 0; n < 1000; n++)
+			set_numbered(kv, n, n, n % 2 ? 100 : 0);
+		if (with_snapshot)
+			check_ok(kvs_snapshot_begin(kv, NULL, &s));
+		for (uint32_t n = 0; n < 200; n++)
+			set_numbered(kv, n, 1000 + n, n % 3 ? 1000 : 0);
+		for (uint32_t n = 200; n < 400; n++)
+			check_ok(kvs_delete(kv, make_key(room, n), NULL));
+		hand_set(&hand, 100); /* odd ones from 401 on */
+		for (uint32_t n = 401; n < 500;
+		     n += 2) /* some of them are written before the wheel comes */
+			set_numbered(kv, n, 1000 + n, 0);
+		if (with_snapshot)
+			check_ok(kvs_snapshot_end(s, NULL));
+		settle(kv);
+		check_told(&t, 0, 200, KVS_REMOVED_REPLACED);
+		check_told(&t, 200, 400, KVS_REMOVED_DELETED);
+		for (uint32_t n = 400; n < 1000; n++)
+			check_u64(t.times[n], n % 2);
+		for (uint32_t n = 401; n < 1000; n += 2)
+			check_told(&t, n, n + 1, KVS_REMOVED_EXPIRED);
+		check_u64(t.count, 400 + 300);
+		check_ok(kvs_clear(kv));
+		check_told(&t, 1000, 1200, KVS_REMOVED_CLEARED);
+		check_u64(t.count, 1000 + 200 + 50);
+		set_numbered(kv, 1, 2000, 1000);
+		set_numbered(kv, 2, 2001, 0);
+		check_ok(kvs_expire(kv, make_key(room, 2), 500,
+				    NULL)); /* the value lives on in another entry */
+		check_ok(kvs_close(kv));
+		check_u64(t.times[2001], 2);
+		check_u64(t.times[2000], 1);
+		check_u64(t.cause[2000], KVS_REMOVED_CLOSED);
+		check_u64(t.count, 1000 + 200 + 50 + 3);
+		close_timed(kv);
+	}
+}
+
+struct race_told {
+	struct kvs *kv;
+	_Atomic uint32_t next;
+};
+
+static void told_racer(size_t index, void *arg)
+{
+	struct race_told *r = arg;
+	struct rng rng;
+	uint32_t n;
+
+	rng_init(&rng, 30 + index);
+	while ((n = r->next++) < TOLD) {
+		char room[KEY_ROOM];
+
+		set_numbered(r->kv, rng_below(&rng, 20), n, (int64_t)rng_below(&rng, 10));
+		if (rng_below(&rng, 3) == 0)
+			(void)kvs_delete(r->kv, make_key(room, rng_below(&rng, 20)), NULL);
+		if (rng_below(&rng, 3) == 0)
+			hand.boot++;
+	}
+}
+
+static void test_racing_removals_are_told_once_each(void **state)
+{
+	static struct told t;
+	struct race_told race = { .kv = open_told(&t), .next = 0 };
+	uint64_t causes[6] = { 0 };
+
+	(void)state;
+	run_threads(4, told_racer, &race);
+	check_ok(kvs_close(race.kv));
+	for (uint32_t n = 0; n < TOLD; n++) {
+		check_u64(t.times[n], 1);
+		causes[t.cause[n]]++;
+	}
+	util_note("expired %llu deleted %llu replaced %llu closed %llu",
+		  (unsigned long long)causes[KVS_REMOVED_EXPIRED],
+		  (unsigned long long)causes[KVS_REMOVED_DELETED],
+		  (unsigned long long)causes[KVS_REMOVED_REPLACED],
+		  (unsigned long long)causes[KVS_REMOVED_CLOSED]);
+	check(causes[KVS_REMOVED_EXPIRED] > 10 && causes[KVS_REMOVED_DELETED] > 10 &&
+	      causes[KVS_REMOVED_REPLACED] > 10);
+	close_timed(race.kv);
+}
+
+/* ---- without threads ---- */
+
+static struct kvs *open_alone(uint32_t tick_ms)
+{
+	struct kvs_options o = KVS_OPTIONS_INIT;
+	struct kvs *kv;
+
+	hand_init(&hand);
+	counting_init(&mem, true);
+	o.clock = &hand.clock;
+	o.allocator = &mem.hooks;
+	o.flags = KVS_OPEN_NO_THREADS;
+	o.expiry_tick_ms = tick_ms;
+	check_ok(kvs_open(&o, &kv));
+	return kv;
+}
+
+static void test_kvs_run_turns_the_wheel(void **state)
+{
+	struct kvs *kv = open_alone(1);
+	int next;
+
+	(void)state;
+	for (uint64_t i = 0; i < 1000; i++)
+		set_timed(kv, i, 1 + (int64_t)i);
+	for (int64_t now = 0; now <= 1000; now += 100) {
+		hand_set(&hand, now);
+		check_u64(store_len(kv), now ? (uint64_t)(1000 - now + 100) : 1000);
+		do
+			check_ok(kvs_run(kv, 0, 0, &next));
+		while (next == 0);
+		check_u64(store_len(kv),
+			  (uint64_t)(1000 - now)); /* a tick of a millisecond: none is late */
+		check(next == 1 || now == 1000);
+	}
+	close_timed(kv);
+}
+
+/* Nobody runs the store: a writer whose messages wait in too great a number does pieces of the work itself. */
+static void test_writers_help_when_their_messages_wait(void **state)
+{
+	struct kvs *kv = open_alone(0);
+	struct kvs__slot *slot;
+	uint64_t most = 0;
+
+	(void)state;
+	for (uint64_t i = 0; i < 60000; i++) {
+		uint64_t wait;
+
+		set_timed(kv, i % 100, HOUR);
+		slot = kvs__slot_get(&kv->home);
+		wait = load_relaxed(&slot->sent) - load_relaxed(&slot->seen);
+		most = wait > most ? wait : most;
+	}
+	util_note("%llu messages waited at most", (unsigned long long)most);
+	check(most > 4000 && most < 4096 + 64);
+	hand_set(&hand, 2 * HOUR);
+	for (uint64_t i = 0; i < 60000; i++) /* timers that are due are in the pieces too */
+		set_timed(kv, 1000 + i % 100, HOUR);
+	check_u64(store_len(kv), 100);
+	close_timed(kv);
+}
+
 /* ---- threads ---- */
 
 struct race {
@@ -478,6 +694,10 @@ int main(void)
 			test_a_snapshot_leaves_out_what_had_expired_and_keeps_what_had_not),
 		cmocka_unit_test(test_the_lag_is_told),
 		cmocka_unit_test(test_timers_go_on_in_a_forks_child),
+		cmocka_unit_test(test_each_removal_is_told_once_with_its_cause),
+		cmocka_unit_test(test_racing_removals_are_told_once_each),
+		cmocka_unit_test(test_kvs_run_turns_the_wheel),
+		cmocka_unit_test(test_writers_help_when_their_messages_wait),
 		cmocka_unit_test(test_racing_writers_and_timers_lose_nothing),
 	};
 

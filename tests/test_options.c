@@ -79,8 +79,8 @@ static void test_unknown_flags_must_be_zero(void **state)
 			check_blames(&opts, KVS_ERR_INVALID_ARGUMENT, "flags");
 	}
 	opts.flags = 0;
-	opts.reserved = 1;
-	check_blames(&opts, KVS_ERR_INVALID_ARGUMENT, "reserved");
+	opts.expiry_tick_ms = KVS_EXPIRY_TICK_MS_MAX + 1;
+	check_blames(&opts, KVS_ERR_INVALID_ARGUMENT, "expiry_tick_ms");
 }
 
 static void test_hash_kinds(void **state)
