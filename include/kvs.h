@@ -134,6 +134,9 @@ static inline struct kvs_slice kvs_bytes(const void *data, size_t len)
 	return s;
 }
 
+/* kvs_lit - The slice of a string literal, without the zero at its end; it may hold others. */
+#define kvs_lit(literal) kvs_bytes("" literal, sizeof(literal) - 1)
+
 /* kvs_str - The slice of a zero-terminated string, without the zero. */
 static inline struct kvs_slice kvs_str(const char *s)
 {
