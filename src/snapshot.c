@@ -24,8 +24,10 @@
 #include "maintain.h"
 #include "options.h"
 
-#define UNIT_BITS 6u                    /* a shard's order keys are cut into 64 units */
-#define UNITS ((uint64_t)1 << UNIT_BITS)
+#ifndef KVS_UNIT_BITS
+#define KVS_UNIT_BITS 6u                /* a shard's order keys are cut into 64 units; the explorer takes fewer */
+#endif
+#define UNITS ((uint64_t)1 << KVS_UNIT_BITS)
 #define SECTION_ITEMS 128u              /* claimed in one section */
 #define SECTION_STEPS 2048u             /* entries looked at in one section, but for the end of a run */
 #define BUFFER_BYTES ((size_t)192 << 10)
@@ -549,7 +551,7 @@ static void walk_some(struct kvs_snapshot_part *p)
 
 static void unit_take(struct kvs_snapshot_part *p, uint64_t unit)
 {
-	uint64_t range = (uint64_t)1 << (48 - UNIT_BITS);
+	uint64_t range = (uint64_t)1 << (48 - KVS_UNIT_BITS);
 	uint64_t first = unit % UNITS * range;
 
 	p->shard = unit / UNITS;

@@ -8,13 +8,14 @@
  *   cc -std=gnu11 -O2 -g -DKVS_SCHED -DKVS_PLAIN_ALLOC -DKVS_DEBUG -DPACKAGE_VERSION='"0"' \
  *      -include tests/sched/hooks.h \
  *      -Iinclude -Isrc -Itests/sched -o test_sched tests/test_sched.c tests/sched/[a-z]*.c \
- *      $(ls src/[a-z]*.c | grep -v /rcu.c)
+ *      $(ls src/[a-z]*.c | grep -vE '/(rcu|file|format|io|load|save).c')
  *
  * and with -O1 -fsanitize=address,undefined to have plain accesses to freed memory caught too.
  *
  *   test_sched                      all groups at the scale of KVS_TEST_SCALE (ci, full or long)
  *   test_sched GROUP...             these
  *   test_sched --every N GROUP...   one program in N of these, to see what all would cost
+ *   test_sched --every N --part K GROUP...   number K of N parts, from 0: together they are all
  *   test_sched --program TEXT       one program (sched/program.h), searched; with --bound N, --full
  *   test_sched --program TEXT --replay TEXT   one schedule of it, traced
  *
@@ -32,8 +33,13 @@
 
 #define BIT(x) (1u << (x))
 #define ALL_KEYS (BIT(KEYS_NEAR) | BIT(KEYS_EQUAL))
+#define CUT_KEYS (BIT(KEYS_APART) | BIT(KEYS_EQUAL))
 #define BOTH (BIT(INIT_EMPTY) | BIT(INIT_FULL))
 #define FAILURES_MAX 5u
+
+/* Modes of groups only: a search of a part of the programs, and with the reduction and without. */
+#define SAMPLE ((enum sched_mode)1000)
+#define COMPARE ((enum sched_mode)1001)
 
 /* A sanitizer makes it three times as slow: there CI leaves out what takes longest, the PLAIN ones. */
 enum scale { CI, PLAIN, FULL, LONG };
@@ -45,7 +51,7 @@ enum scale { CI, PLAIN, FULL, LONG };
 
 /* What a run must have met at least, lest it prove nothing. */
 struct floor {
-	uint64_t programs, schedules, lost, helped, deferred, resized, blocked;
+	uint64_t programs, schedules, lost, helped, deferred, resized, blocked, handed, settled;
 };
 
 struct group {
@@ -58,7 +64,8 @@ struct group {
 	unsigned bound;
 	bool full; /* without the reduction */
 	enum sched_mode mode;
-	uint64_t schedules; /* RANDOM, PCT: a program; COMPARE: every so many programs; SEARCH: an alphabet */
+	uint64_t
+		schedules; /* RANDOM, PCT: a program; SAMPLE, COMPARE: of so many programs one; SEARCH: an alphabet */
 	struct floor floor;
 };
 
@@ -68,20 +75,24 @@ struct alphabet {
 	uint8_t op[20];
 };
 
-enum { FIRST_OPS, ALL_OPS, FEW_OPS, PIN_OPS };
+enum { FIRST_OPS, ALL_OPS, FEW_OPS, PIN_OPS, WRITES };
 
 static const struct alphabet alphabets[] = {
 	[ALL_OPS] = { 18,
 		      { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, OP_CODE(OP_INCREMENT, 0),
-			OP_CODE(OP_INCREMENT, 1), OP_CODE(OP_BATCH_GET, 0), OP_CODE(OP_BATCH_SET, 0),
-			OP_CODE(OP_BATCH_DELETE, 0) } },
+			OP_CODE(OP_INCREMENT, 1), OP_CODE(OP_BATCH_GET, 0),
+			OP_CODE(OP_BATCH_SET, 0), OP_CODE(OP_BATCH_DELETE, 0) } },
 	[PIN_OPS] = { 5,
-		      { OP_CODE(OP_SET, 0), OP_CODE(OP_DELETE, 0), OP_CODE(OP_PIN, 0), OP_CODE(OP_PIN, 1),
-			OP_CODE(OP_BATCH_DELETE, 0) } },
+		      { OP_CODE(OP_SET, 0), OP_CODE(OP_DELETE, 0), OP_CODE(OP_PIN, 0),
+			OP_CODE(OP_PIN, 1), OP_CODE(OP_BATCH_DELETE, 0) } },
 	[FEW_OPS] = { 7,
 		      { OP_CODE(OP_ADD, 0), OP_CODE(OP_DELETE, 0), OP_CODE(OP_GET, 0),
-			OP_CODE(OP_INCREMENT, 0), OP_CODE(OP_BATCH_GET, 0), OP_CODE(OP_BATCH_SET, 0),
-			OP_CODE(OP_BATCH_DELETE, 0) } },
+			OP_CODE(OP_INCREMENT, 0), OP_CODE(OP_BATCH_GET, 0),
+			OP_CODE(OP_BATCH_SET, 0), OP_CODE(OP_BATCH_DELETE, 0) } },
+	/* beside a snapshot */
+	[WRITES] = { 6,
+		     { OP_CODE(OP_SET, 0), OP_CODE(OP_SET, 1), OP_CODE(OP_COMPARE, 0),
+		       OP_CODE(OP_COMPARE, 1), OP_CODE(OP_DELETE, 0), OP_CODE(OP_DELETE, 1) } },
 };
 
 static const char *current_group = "?";
@@ -89,9 +100,11 @@ static char current_program[128] = "?";
 static struct setting current_setting;
 static uint64_t failures;
 static uint64_t programs;
+static uint64_t met; /* programs of the group, also those that are not to be run */
 static uint64_t seed = 1;
 static bool stop_at_first;
 static uint64_t every = 1; /* programs: of so many one */
+static uint64_t part;      /* which */
 
 /* ---- failures ---- */
 
@@ -127,9 +140,17 @@ static void run_program(const struct program *p, const struct sched_plan *plan)
 
 /* ---- all programs of a group ---- */
 
+static bool has_snapshot(const struct group *g)
+{
+	return g->third >= THIRD_CUT;
+}
+
 static const struct alphabet *alphabet_of(const struct group *g)
 {
-	return g->mode == SCHED_SEARCH && g->schedules != FIRST_OPS ? &alphabets[g->schedules] : NULL;
+	if (has_snapshot(g))
+		return &alphabets[WRITES];
+	return g->mode == SCHED_SEARCH && g->schedules != FIRST_OPS ? &alphabets[g->schedules]
+								    : NULL;
 }
 
 static unsigned ops_of(const struct group *g)
@@ -146,24 +167,44 @@ static unsigned lists_of(const struct group *g, unsigned ops)
 	return n;
 }
 
-static void list_make(const struct group *g, struct program *p, unsigned list, unsigned ops, unsigned number)
+static void list_make(const struct group *g, struct program *p, unsigned list, unsigned ops,
+		      unsigned number)
 {
 	p->ops[list] = ops;
 	for (unsigned i = ops; i-- > 0; number /= ops_of(g))
-		p->op[list][i] = alphabet_of(g) ? alphabet_of(g)->op[number % ops_of(g)] : (uint8_t)(number % OP_COUNT);
+		p->op[list][i] = alphabet_of(g) ? alphabet_of(g)->op[number % ops_of(g)]
+						: (uint8_t)(number % OP_COUNT);
 }
 
-/* Programs of the first 13 operations only belong to groups without an alphabet. */
+/* Programs of the first 13 operations only belong to groups without an alphabet, and beside snapshots. */
 static bool is_new(const struct group *g, const struct program *p)
 {
-	for (unsigned l = 0; alphabet_of(g) && l < p->lists; l++)
+	if (!alphabet_of(g) || has_snapshot(g))
+		return true;
+	for (unsigned l = 0; l < p->lists; l++)
 		for (unsigned i = 0; i < p->ops[l]; i++)
 			if (p->op[l][i] >= OP_COUNT)
 				return true;
-	return !alphabet_of(g);
+	return false;
 }
 
 typedef void (*program_fn)(const struct group *g, const struct program *p);
+
+/* Beside a snapshot a third list looks at both keys, in either order. */
+static void with_observers(const struct group *g, struct program *p, program_fn fn)
+{
+	if (!has_snapshot(g)) {
+		fn(g, p);
+		return;
+	}
+	p->lists = 3;
+	p->ops[2] = 2;
+	for (uint8_t first = 0; first < KEYS && failures < FAILURES_MAX; first++) {
+		p->op[2][0] = 2 * OP_GET + first;
+		p->op[2][1] = 2 * OP_GET + !first;
+		fn(g, p);
+	}
+}
 
 /* The two lists are interchangeable: if they are as long as each other, each pair is taken once. */
 static void each_program(const struct group *g, program_fn fn)
@@ -178,7 +219,7 @@ static void each_program(const struct group *g, program_fn fn)
 			list_make(g, &p, 0, g->ops[0], i);
 			list_make(g, &p, 1, g->ops[1], j);
 			if (is_new(g, &p))
-				fn(g, &p);
+				with_observers(g, &p, fn);
 			if (failures >= FAILURES_MAX)
 				return;
 		}
@@ -186,7 +227,7 @@ static void each_program(const struct group *g, program_fn fn)
 
 static void each_setting(const struct group *g, program_fn fn)
 {
-	for (unsigned k = KEYS_NEAR; k <= KEYS_TYPED; k++)
+	for (unsigned k = KEYS_NEAR; k <= KEYS_APART; k++)
 		for (unsigned i = INIT_EMPTY; i <= INIT_FULL; i++) {
 			if (!(g->keys & BIT(k)) || !(g->inits & BIT(i)))
 				continue;
@@ -199,9 +240,9 @@ static void each_setting(const struct group *g, program_fn fn)
 
 static void search(const struct group *g, const struct program *p)
 {
-	static uint64_t number;
+	uint64_t n = met++;
 
-	if (number++ % every)
+	if (n % every != part || (g->mode == SAMPLE && n % g->schedules))
 		return;
 	run_program(p, &(struct sched_plan){
 			       .mode = SCHED_SEARCH, .bound = g->bound, .full = g->full });
@@ -277,89 +318,132 @@ static unsigned random_below(unsigned n)
 	return (unsigned)((random_state >> 33) % n);
 }
 
+static void random_lists(struct program *p, unsigned lists)
+{
+	p->lists = lists;
+	for (unsigned l = 0; l < lists; l++) {
+		p->ops[l] = 2 + random_below(OPS_MAX - 1);
+		for (unsigned o = 0; o < p->ops[l]; o++)
+			p->op[l][o] = (uint8_t)random_below(OP_COUNT);
+	}
+}
+
+static void random_in_setting(const struct group *g, unsigned number)
+{
+	program_open(&current_setting);
+	for (unsigned i = 0; i < number && failures < FAILURES_MAX; i++) {
+		struct sched_plan plan = { .mode = g->mode,
+					   .depth = 2 + i % 4,
+					   .steps = has_snapshot(g) ? 480 : 160,
+					   .seed = seed + i * 1000003u,
+					   .schedules = g->schedules };
+		struct program p = { .lists = 0 };
+
+		random_lists(&p, current_setting.third == THIRD_BOTH ? 2 : 3);
+		run_program(&p, &plan);
+	}
+	program_close();
+}
+
+/* A third of their own for each sixth of the programs; beside snapshots, for each quarter. */
 static void random_programs(const struct group *g)
 {
-	unsigned number = (unsigned)(g->floor.programs / 36);
+	static const enum keys cut_keys[] = { KEYS_NEAR, KEYS_EQUAL, KEYS_APART };
+	unsigned settings = has_snapshot(g) ? 24 : 36;
 
-	for (unsigned n = 0; n < 36 && failures < FAILURES_MAX; n++) {
-		enum third third = (enum third)(n / 6);
+	for (unsigned n = 0; n < settings && failures < FAILURES_MAX; n++) {
+		enum third third = (enum third)(g->third + n / 6);
 		bool resizes = third != THIRD_NONE && third != THIRD_TAKE;
 
 		/* A wide table is too large to be resized here. */
 		current_setting = (struct setting){ (enum keys)(n % (resizes ? 2 : 3)),
 						    (enum init)(n / 3 % 2), third };
-		program_open(&current_setting);
-		for (unsigned i = 0; i < number && failures < FAILURES_MAX; i++) {
-			struct sched_plan plan = { .mode = g->mode,
-						   .depth = 2 + i % 4,
-						   .seed = seed + i * 1000003u,
-						   .schedules = g->schedules };
-			struct program p = { .lists = third == THIRD_BOTH ? 2 : 3 };
-
-			for (unsigned l = 0; l < p.lists; l++) {
-				p.ops[l] = 2 + random_below(OPS_MAX - 1);
-				for (unsigned o = 0; o < p.ops[l]; o++)
-					p.op[l][o] = (uint8_t)random_below(OP_COUNT);
-			}
-			run_program(&p, &plan);
-		}
-		program_close();
+		if (has_snapshot(g))
+			current_setting.keys = cut_keys[n % 3];
+		random_in_setting(g, (unsigned)(g->floor.programs / settings));
 	}
 }
 
 /* ---- groups ---- */
 
-#define COMPARE ((enum sched_mode)1000) /* a mode of groups only */
 /* clang-format off */
 static const struct group groups[] = {
 	{ "none-2x2", FULL, ALL_KEYS, BOTH, THIRD_NONE, { 2, 2 }, 2, false, SCHED_SEARCH, 0,
-	  { 57460, 1000000, 100000, 10000, 10000, 0, 0 } },
+	  { 57460, 1000000, 100000, 10000, 10000, 0, 0, 0, 0 } },
 	{ "none-2x1", CI, ALL_KEYS, BOTH, THIRD_NONE, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
-	  { 8788, 100000, 10000, 1000, 1000, 0, 0 } },
+	  { 8788, 100000, 10000, 1000, 1000, 0, 0, 0, 0 } },
 	{ "wide-2x1", CI, BIT(KEYS_WIDE), BOTH, THIRD_NONE, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
-	  { 4394, 10000, 1000, 100, 100, 0, 0 } },
+	  { 4394, 10000, 1000, 100, 100, 0, 0, 0, 0 } },
 	{ "grow-1x1", CI, ALL_KEYS, BOTH, THIRD_GROW, { 1, 1 }, 2, false, SCHED_SEARCH, 0,
-	  { 364, 10000, 1000, 10, 10, 1000, 0 } },
+	  { 364, 10000, 1000, 10, 10, 1000, 0, 0, 0 } },
 	{ "shrink-1x1", CI, ALL_KEYS, BOTH, THIRD_SHRINK, { 1, 1 }, 2, false, SCHED_SEARCH, 0,
-	  { 364, 10000, 1000, 10, 10, 1000, 1000 } },
+	  { 364, 10000, 1000, 10, 10, 1000, 1000, 0, 0 } },
 	{ "grow-2x1-1", PLAIN, ALL_KEYS, BOTH, THIRD_GROW, { 2, 1 }, 1, false, SCHED_SEARCH, 0,
-	  { 8788, 100000, 1000, 100, 100, 10000, 0 } },
+	  { 8788, 100000, 1000, 100, 100, 10000, 0, 0, 0 } },
 	{ "shrink-2x1-1", FULL, ALL_KEYS, BOTH, THIRD_SHRINK, { 2, 1 }, 1, false, SCHED_SEARCH, 0,
-	  { 8788, 100000, 1000, 100, 100, 10000, 10000 } },
+	  { 8788, 100000, 1000, 100, 100, 10000, 10000, 0, 0 } },
 	{ "grow-2x2-1", LONG, ALL_KEYS, BOTH, THIRD_GROW, { 2, 2 }, 1, false, SCHED_SEARCH, 0,
-	  { 57460, 100000, 1000, 100, 100, 10000, 0 } },
+	  { 57460, 100000, 1000, 100, 100, 10000, 0, 0, 0 } },
 	{ "shrink-2x2-1", LONG, ALL_KEYS, BOTH, THIRD_SHRINK, { 2, 2 }, 1, false, SCHED_SEARCH, 0,
-	  { 57460, 100000, 1000, 100, 100, 10000, 10000 } },
+	  { 57460, 100000, 1000, 100, 100, 10000, 10000, 0, 0 } },
 	{ "grow-2x1", LONG, ALL_KEYS, BOTH, THIRD_GROW, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
-	  { 8788, 100000, 10000, 100, 100, 10000, 0 } },
+	  { 8788, 100000, 10000, 100, 100, 10000, 0, 0, 0 } },
 	{ "shrink-2x1", LONG, ALL_KEYS, BOTH, THIRD_SHRINK, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
-	  { 8788, 100000, 10000, 100, 100, 10000, 10000 } },
+	  { 8788, 100000, 10000, 100, 100, 10000, 10000, 0, 0 } },
 	{ "limit-2x1", PLAIN, ALL_KEYS, BOTH, THIRD_LIMIT, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
-	  { 8788, 100000, 10000, 100, 100, 1000, 0 } },
+	  { 8788, 100000, 10000, 100, 100, 1000, 0, 0, 0 } },
 	{ "both-1x1-1", FULL, ALL_KEYS, BOTH, THIRD_BOTH, { 1, 1 }, 1, false, SCHED_SEARCH, 0,
-	  { 364, 10000, 100, 0, 0, 1000, 1000 } },
+	  { 364, 10000, 100, 0, 0, 1000, 1000, 0, 0 } },
 	{ "both-1x1", LONG, ALL_KEYS, BOTH, THIRD_BOTH, { 1, 1 }, 2, false, SCHED_SEARCH, 0,
-	  { 364, 10000, 1000, 0, 0, 1000, 1000 } },
+	  { 364, 10000, 1000, 0, 0, 1000, 1000, 0, 0 } },
 	{ "take-2x1", LONG, ALL_KEYS, BOTH, THIRD_TAKE, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
-	  { 8788, 100000, 10000, 100, 100, 0, 0 } },
+	  { 8788, 100000, 10000, 100, 100, 0, 0, 0, 0 } },
 	{ "take-1x1", CI, ALL_KEYS, BOTH, THIRD_TAKE, { 1, 1 }, 2, false, SCHED_SEARCH, 0,
-	  { 364, 10000, 100, 10, 10, 0, 0 } },
-	{ "more-1x1", CI, ALL_KEYS, BOTH, THIRD_NONE, { 1, 1 }, 2, false, SCHED_SEARCH, ALL_OPS,
-	  { 320, 10000, 1000, 100, 100, 0, 0 } },
+	  { 364, 10000, 100, 10, 10, 0, 0, 0, 0 } },
+	{ "more-1x1", CI, ALL_KEYS, BOTH, THIRD_NONE, { 1, 1 }, 3, false, SCHED_SEARCH, ALL_OPS,
+	  { 320, 10000, 1000, 100, 100, 0, 0, 0, 0 } },
 	{ "more-2x1", CI, ALL_KEYS, BOTH, THIRD_NONE, { 2, 1 }, 2, false, SCHED_SEARCH, FEW_OPS,
-	  { 1264, 10000, 1000, 100, 100, 0, 0 } },
+	  { 1264, 10000, 1000, 100, 100, 0, 0, 0, 0 } },
 	{ "more-grow-1x1", CI, ALL_KEYS, BOTH, THIRD_GROW, { 1, 1 }, 2, false, SCHED_SEARCH, FEW_OPS,
-	  { 88, 10000, 1000, 10, 10, 1000, 0 } },
+	  { 88, 10000, 1000, 10, 10, 1000, 0, 0, 0 } },
 	{ "more-shrink-1x1", CI, ALL_KEYS, BOTH, THIRD_SHRINK, { 1, 1 }, 1, false, SCHED_SEARCH, FEW_OPS,
-	  { 88, 10000, 100, 10, 10, 1000, 1000 } },
+	  { 88, 10000, 100, 10, 10, 1000, 1000, 0, 0 } },
 	{ "typed-2x1", CI, BIT(KEYS_TYPED), BOTH, THIRD_NONE, { 2, 1 }, 2, false, SCHED_SEARCH, FIRST_OPS,
-	  { 4394, 10000, 1000, 100, 100, 0, 0 } },
+	  { 4394, 10000, 1000, 100, 100, 0, 0, 0, 0 } },
 	{ "pins-typed-1x1", CI, BIT(KEYS_TYPED), BOTH, THIRD_NONE, { 1, 1 }, 2, false, SCHED_SEARCH, PIN_OPS,
-	  { 20, 100, 10, 10, 10, 0, 0 } },
+	  { 20, 100, 10, 10, 10, 0, 0, 0, 0 } },
 	{ "pins-2x1", CI, ALL_KEYS, BOTH, THIRD_NONE, { 2, 1 }, 2, false, SCHED_SEARCH, PIN_OPS,
-	  { 200, 10000, 1000, 100, 100, 0, 0 } },
+	  { 200, 10000, 1000, 100, 100, 0, 0, 0, 0 } },
 	{ "pins-take-1x1", CI, ALL_KEYS, BOTH, THIRD_TAKE, { 1, 1 }, 2, false, SCHED_SEARCH, PIN_OPS,
-	  { 20, 1000, 10, 10, 10, 0, 0 } },
+	  { 20, 1000, 10, 10, 10, 0, 0, 0, 0 } },
+	{ "cut-1x1-1", CI, CUT_KEYS, BOTH, THIRD_CUT, { 1, 1 }, 1, false, SCHED_SEARCH, 0,
+	  { 168, 100000, 1000, 100, 1000, 0, 10000, 10000, 100 } },
+	{ "walk-1x1-1", CI, CUT_KEYS, BOTH, THIRD_WALK, { 1, 1 }, 1, false, SCHED_SEARCH, 0,
+	  { 168, 10000, 1000, 100, 1000, 0, 10000, 10000, 0 } },
+	{ "abort-1x1-1", PLAIN, CUT_KEYS, BOTH, THIRD_ABORT, { 1, 1 }, 1, false, SCHED_SEARCH, 0,
+	  { 168, 100000, 1000, 100, 1000, 0, 10000, 10000, 100 } },
+	{ "cut-some", PLAIN, CUT_KEYS, BOTH, THIRD_CUT, { 1, 1 }, 2, false, SAMPLE, 19,
+	  { 8, 100000, 1000, 100, 1000, 0, 10000, 10000, 1000 } },
+	{ "walk-1x1", FULL, CUT_KEYS, BOTH, THIRD_WALK, { 1, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 168, 100000, 10000, 1000, 1000, 0, 10000, 10000, 0 } },
+	{ "twice-1x1-1", FULL, CUT_KEYS, BOTH, THIRD_TWICE, { 1, 1 }, 1, false, SCHED_SEARCH, 0,
+	  { 168, 100000, 1000, 100, 1000, 0, 10000, 10000, 100 } },
+	{ "cut-2x1-1", FULL, CUT_KEYS, BOTH, THIRD_CUT, { 2, 1 }, 1, false, SCHED_SEARCH, 0,
+	  { 1728, 1000000, 10000, 1000, 10000, 0, 10000, 100000, 1000 } },
+	{ "cut-1x1", FULL, CUT_KEYS, BOTH, THIRD_CUT, { 1, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 168, 1000000, 10000, 1000, 10000, 0, 100000, 100000, 10000 } },
+	{ "twice-1x1", LONG, CUT_KEYS, BOTH, THIRD_TWICE, { 1, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 168, 1000000, 10000, 1000, 10000, 0, 100000, 100000, 10000 } },
+	{ "abort-1x1", LONG, CUT_KEYS, BOTH, THIRD_ABORT, { 1, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 168, 1000000, 10000, 1000, 10000, 0, 100000, 100000, 10000 } },
+	{ "walk-2x1", LONG, CUT_KEYS, BOTH, THIRD_WALK, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 1728, 1000000, 10000, 1000, 10000, 0, 100000, 100000, 0 } },
+	{ "cut-2x1", LONG, CUT_KEYS, BOTH, THIRD_CUT, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 1728, 1000000, 10000, 1000, 10000, 0, 100000, 100000, 10000 } },
+	{ "cut-2x2-1", LONG, CUT_KEYS, BOTH, THIRD_CUT, { 2, 2 }, 1, false, SCHED_SEARCH, 0,
+	  { 5328, 1000000, 10000, 1000, 10000, 0, 100000, 100000, 1000 } },
+	{ "cut-random", CI, 0, 0, THIRD_CUT, { 0, 0 }, 0, false, SCHED_RANDOM, 50, { .programs = 240 } },
+	{ "cut-pct", CI, 0, 0, THIRD_CUT, { 0, 0 }, 0, false, SCHED_PCT, 50, { .programs = 240 } },
 	{ "random", CI, 0, 0, THIRD_NONE, { 0, 0 }, 0, false, SCHED_RANDOM, 100, { .programs = 720 } },
 	{ "pct", CI, 0, 0, THIRD_NONE, { 0, 0 }, 0, false, SCHED_PCT, 100, { .programs = 720 } },
 	{ "reduction", CI, ALL_KEYS, BOTH, THIRD_NONE, { 2, 2 }, 2, false, COMPARE, 2000,
@@ -368,6 +452,10 @@ static const struct group groups[] = {
 	  { .programs = 20, .schedules = 10000 } },
 	{ "reduction-shrink", CI, ALL_KEYS, BOTH, THIRD_SHRINK, { 1, 1 }, 2, false, COMPARE, 60,
 	  { .programs = 8, .schedules = 10000 } },
+	{ "reduction-cut", PLAIN, CUT_KEYS, BOTH, THIRD_CUT, { 1, 1 }, 1, false, COMPARE, 19,
+	  { .programs = 16, .schedules = 10000 } },
+	{ "reduction-cut-2", FULL, CUT_KEYS, BOTH, THIRD_CUT, { 1, 1 }, 2, false, COMPARE, 84,
+	  { .programs = 4, .schedules = 100000 } },
 	{ "grow-2x2", LONG, ALL_KEYS, BOTH, THIRD_GROW, { 2, 2 }, 2, false, SCHED_SEARCH, 0, { 0 } },
 	{ "shrink-2x2", LONG, ALL_KEYS, BOTH, THIRD_SHRINK, { 2, 2 }, 2, false, SCHED_SEARCH, 0, { 0 } },
 };
@@ -397,6 +485,8 @@ static bool floor_is_met(const struct group *g)
 	low += is_low(g, r->deferred, f->deferred, "deferred frees");
 	low += is_low(g, c->resized, f->resized, "resizes inside an operation");
 	low += is_low(g, r->blocked, f->blocked, "blocked grace periods");
+	low += is_low(g, program_counts.handed, f->handed, "entries handed over");
+	low += is_low(g, program_counts.settled, f->settled, "stamps settled by readers");
 	return low == 0;
 }
 
@@ -422,6 +512,11 @@ static void print_counts(const struct group *g, double took)
 	       " of %" PRIu64 " outcomes compared %" PRIu64 "\n",
 	       g->name, c->preempted, c->lost, c->unlinked, c->helped, c->resized, r->deferred,
 	       r->calls, r->blocked, r->waits, compared);
+	if (has_snapshot(g))
+		printf("# %s: snapshots %" PRIu64 " entries handed over by writers %" PRIu64
+		       " stamps settled by readers %" PRIu64 "\n",
+		       g->name, program_counts.snapshots, program_counts.handed,
+		       program_counts.settled);
 }
 
 static bool run_group(const struct group *g)
@@ -431,11 +526,13 @@ static bool run_group(const struct group *g)
 
 	sched_counts = (struct sched_counts){ 0 };
 	sched_rcu_counts = (struct sched_rcu_counts){ 0 };
+	program_counts = (struct program_counts){ 0 };
 	current_group = g->name;
 	programs = 0;
+	met = 0;
 	failures = 0;
 	compared = 0;
-	if (g->mode == SCHED_SEARCH)
+	if (g->mode == SCHED_SEARCH || g->mode == SAMPLE)
 		each_setting(g, search);
 	else if (g->mode == COMPARE)
 		each_setting(g, compare);
@@ -527,6 +624,8 @@ int main(int argc, char **argv)
 			break;
 		} else if (strcmp(argv[i], "--every") == 0) {
 			every = strtoull(argv[++i], NULL, 0);
+		} else if (strcmp(argv[i], "--part") == 0) {
+			part = strtoull(argv[++i], NULL, 0);
 		} else if (strcmp(argv[i], "--program") == 0) {
 			program = argv[++i];
 		} else if (strcmp(argv[i], "--bound") == 0) {

@@ -82,15 +82,14 @@ static struct {
 unsigned sched_quiet = 1;
 
 /* Who read and wrote each word, in this program: settled by the searches before, and met now. */
-static struct {
-	uint8_t read[HEAP_WORDS];
-	uint8_t write[HEAP_WORDS];
-	uint8_t new_read[HEAP_WORDS];
-	uint8_t new_write[HEAP_WORDS];
-	uint16_t touched[HEAP_WORDS];
-	unsigned count;
-} masks;
-_Static_assert(HEAP_WORDS <= UINT16_MAX, "a word's number fits");
+static struct mask {
+	uint8_t read;
+	uint8_t write;
+	uint8_t new_read;
+	uint8_t new_write;
+} masks[HEAP_WORDS];
+static uint32_t touched[HEAP_WORDS];
+static unsigned touched_count;
 
 struct sched_counts sched_counts;
 struct sched_failure sched_failure;
@@ -99,7 +98,7 @@ uint64_t sched_mutant_hits;
 static unsigned char stacks[SCHED_FIBERS][FIBER_STACK] __attribute__((aligned(64)));
 static uint8_t marker[HEAP_WORDS]; /* of a node: who marked it, plus 1 */
 static size_t size_word;
-static size_t commuting_word;
+static bool commutes[HEAP_WORDS];
 static void (*crash_fn)(void);
 
 /* ---- small things ---- */
@@ -127,7 +126,10 @@ void sched_quiet_end(void)
 
 void sched_commutes(const volatile void *p)
 {
-	commuting_word = heap_word(p);
+	if (p)
+		commutes[heap_word(p)] = true;
+	else
+		memset(commutes, 0, sizeof(commutes));
 }
 
 void sched_watch_size(const volatile void *p)
@@ -328,7 +330,7 @@ static bool conflicts(size_t word, enum sched_kind kind)
 {
 	uint8_t others = (uint8_t) ~(1u << x.self);
 
-	return (masks.write[word] & others) || (kind == SCHED_WRITE && (masks.read[word] & others));
+	return (masks[word].write & others) || (kind == SCHED_WRITE && (masks[word].read & others));
 }
 
 static bool may_preempt(size_t word, enum sched_kind kind)
@@ -380,16 +382,17 @@ static void at_point(size_t word, enum sched_kind kind)
 static void remember(size_t word, enum sched_kind kind)
 {
 	uint8_t bit = (uint8_t)(1u << x.self);
-	uint8_t *mask = kind == SCHED_WRITE ? &masks.new_write[word] : &masks.new_read[word];
+	struct mask *m = &masks[word];
+	uint8_t *mask = kind == SCHED_WRITE ? &m->new_write : &m->new_read;
 	uint8_t all;
 
 	if (*mask & bit)
 		return;
-	if (!masks.new_write[word] && !masks.new_read[word])
-		masks.touched[masks.count++] = (uint16_t)word;
+	if (!m->new_write && !m->new_read)
+		touched[touched_count++] = (uint32_t)word;
 	*mask |= bit;
-	all = masks.new_read[word] | masks.new_write[word];
-	if (masks.new_write[word] && (all & (all - 1)))
+	all = m->new_read | m->new_write;
+	if (m->new_write && (all & (all - 1)))
 		x.grown = true;
 }
 
@@ -425,13 +428,15 @@ void sched_at_slow(const volatile void *p, enum sched_kind kind, bool point)
 		at_point(word, kind);
 	if (word >= 8 && !heap_word_is_live(word))
 		sched_fail("memory was used that is free");
+	if (word != HEAP_WORD_RCU)
+		sched_rcu_step(x.self);
 	if (!point)
 		return;
 	if (x.task[x.self].begins)
 		begin_pending(word, kind);
 	if (!word)
 		return;
-	if (x.plan->mode == SCHED_SEARCH && !x.plan->full && word != commuting_word)
+	if (x.plan->mode == SCHED_SEARCH && !x.plan->full && !commutes[word])
 		remember(word, kind);
 	if (x.preempted)
 		disturb(word, kind);
@@ -451,7 +456,7 @@ void sched_freed(size_t word, size_t words)
 	}
 	if (x.plan->mode == SCHED_SEARCH && !x.plan->full && words <= 64)
 		for (size_t i = word; i < word + words; i++)
-			if (masks.new_read[i] | masks.new_write[i])
+			if (masks[i].new_read | masks[i].new_write)
 				remember(i, SCHED_WRITE);
 }
 
@@ -629,23 +634,20 @@ static bool next_branch(void)
 
 static void masks_settle(void)
 {
-	for (unsigned i = 0; i < masks.count; i++) {
-		size_t w = masks.touched[i];
+	for (unsigned i = 0; i < touched_count; i++) {
+		struct mask *m = &masks[touched[i]];
 
-		masks.read[w] = masks.new_read[w];
-		masks.write[w] = masks.new_write[w];
+		m->read = m->new_read;
+		m->write = m->new_write;
 	}
 	x.grown = false;
 }
 
 void sched_forget_conflicts(void)
 {
-	for (unsigned i = 0; i < masks.count; i++) {
-		size_t w = masks.touched[i];
-
-		masks.read[w] = masks.write[w] = masks.new_read[w] = masks.new_write[w] = 0;
-	}
-	masks.count = 0;
+	for (unsigned i = 0; i < touched_count; i++)
+		masks[touched[i]] = (struct mask){ 0, 0, 0, 0 };
+	touched_count = 0;
 }
 
 static bool search_once(uint64_t *schedules, uint64_t *redundant, uint64_t *steps)
@@ -691,14 +693,15 @@ static bool search(void)
 static void pct_prepare(void)
 {
 	for (unsigned i = 0; i < 16; i++)
-		x.change[i] = 1 + (uint32_t)(random_next() >> 33) % 160;
+		x.change[i] = 1 + (uint32_t)(random_next() >> 33) % x.plan->steps;
 }
 
 static bool sample(void)
 {
 	for (uint64_t i = 0; i < x.plan->schedules; i++) {
 		x.random = (x.plan->seed + i) * UINT64_C(0x9e3779b97f4a7c15) | 1;
-		pct_prepare();
+		if (x.plan->mode == SCHED_PCT)
+			pct_prepare();
 		if (run() == FAILED)
 			return false;
 		sched_counts.schedules++;

@@ -99,6 +99,7 @@ struct sched_plan {
 	uint64_t seed;      /* RANDOM, PCT */
 	uint64_t schedules; /* RANDOM, PCT: how many */
 	unsigned depth;     /* PCT: priorities change so many times, less one */
+	unsigned steps;     /* PCT: about how many a schedule has */
 	const char *replay; /* REPLAY: "STEP>FIBER STEP/FIBER ..." */
 	bool trace;         /* print each step */
 };
@@ -138,7 +139,7 @@ void sched_tls_swap(unsigned fiber);
  */
 void sched_forget_conflicts(void);
 
-/* sched_commutes - What is done to the word at @p does not conflict, in whatever order. */
+/* sched_commutes - What is done to the word at @p does not conflict, in whatever order. NULL: forget all. */
 void sched_commutes(const volatile void *p);
 
 /* sched_watch_size - Count in resized what is published there. */

@@ -18,17 +18,19 @@
 #define FRESH 0xa5
 #define FREED 0x35 /* as an extent: no block of its own, so a second free reaches the allocator */
 #define LOG_ROOM 4096u
+#define FILL_MAX ((size_t)16 << 10) /* of a block: so much is filled, and looked at in the end */
 
 unsigned char heap_bytes[HEAP_SIZE] __attribute__((aligned(4096)));
 unsigned char heap_granule[HEAP_SIZE / 16];
 
 static uint32_t size_of[HEAP_SIZE / 16];
 static unsigned char image[HEAP_IMAGE];
-static unsigned char pattern[HEAP_IMAGE];
+static unsigned char pattern[FILL_MAX];
 static size_t image_used;
 static bool sealed;
 static unsigned region;
 static size_t used[HEAP_REGIONS];
+static size_t big_used;
 static unsigned live;
 static unsigned image_live;
 
@@ -60,6 +62,7 @@ void heap_reset(void)
 	memset(heap_granule, HEAP_NEVER, sizeof(heap_granule));
 	memset(pattern, FREED, sizeof(pattern));
 	memset(used, 0, sizeof(used));
+	big_used = 0;
 	HIDE(heap_bytes, HEAP_SIZE);
 	image_used = 64; /* the words with names */
 	sealed = false;
@@ -68,12 +71,29 @@ void heap_reset(void)
 	frees.count = 0;
 }
 
+static size_t filled(size_t size)
+{
+	return size < FILL_MAX ? size : FILL_MAX;
+}
+
+static size_t take_big(size_t room)
+{
+	size_t offset = region_start(HEAP_REGIONS) + big_used;
+
+	if (big_used + room > HEAP_BIG || allocs.count == LOG_ROOM)
+		return 0;
+	big_used += room;
+	return offset;
+}
+
 static size_t take(size_t size)
 {
 	size_t room = granules(size ? size : 1) * 16 + GAP;
 	size_t *at = sealed ? &used[region] : &image_used;
 	size_t offset = sealed ? region_start(region) + *at : *at;
 
+	if (sealed && room > HEAP_REGION)
+		return take_big(room);
 	if (*at + room > (sealed ? HEAP_REGION : HEAP_IMAGE) || allocs.count == LOG_ROOM)
 		return 0;
 	*at += room;
@@ -92,7 +112,7 @@ static void *heap_alloc(void *ctx, size_t size)
 	memset(heap_granule + offset / 16, HEAP_LIVE, granules(size));
 	size_of[offset / 16] = (uint32_t)size;
 	SHOW(heap_bytes + offset, size);
-	memset(heap_bytes + offset, FRESH, size);
+	memset(heap_bytes + offset, FRESH, filled(size));
 	if (sealed)
 		allocs.offset[allocs.count++] = (uint32_t)offset;
 	live++;
@@ -119,7 +139,7 @@ static void heap_free(void *ctx, void *ptr, size_t size)
 	}
 	sched_freed(word, granules(size) * 2);
 	memset(heap_granule + offset / 16, HEAP_FREED, granules(size));
-	memset(heap_bytes + offset, FREED, size);
+	memset(heap_bytes + offset, FREED, filled(size));
 	HIDE(heap_bytes + offset, size);
 	if (frees.count < LOG_ROOM)
 		frees.offset[frees.count++] = (uint32_t)offset;
@@ -172,6 +192,7 @@ void heap_restore(void)
 		forget(allocs.offset[i]);
 	copy_words(heap_bytes, image, image_used);
 	memset(used, 0, sizeof(used));
+	big_used = 0;
 	live = image_live;
 	allocs.count = 0;
 	frees.count = 0;
@@ -193,7 +214,7 @@ bool heap_damaged(void)
 		size_t size = size_of[frees.offset[i] / 16];
 
 		SHOW(heap_bytes + frees.offset[i], size);
-		if (memcmp(heap_bytes + frees.offset[i], pattern, size) != 0)
+		if (memcmp(heap_bytes + frees.offset[i], pattern, filled(size)) != 0)
 			return true;
 		HIDE(heap_bytes + frees.offset[i], size);
 	}

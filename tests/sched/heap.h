@@ -22,7 +22,8 @@
 #define HEAP_REGIONS 6u /* one a fiber, one for the main context once the image is sealed */
 #define HEAP_IMAGE ((size_t)80 << 10)
 #define HEAP_REGION ((size_t)16 << 10)
-#define HEAP_SIZE (HEAP_IMAGE + HEAP_REGIONS * HEAP_REGION)
+#define HEAP_BIG ((size_t)448 << 10) /* where blocks go that no region has room for */
+#define HEAP_SIZE (HEAP_IMAGE + HEAP_REGIONS * HEAP_REGION + HEAP_BIG)
 #define HEAP_WORDS (HEAP_SIZE / 8)
 
 /* The first words of the heap are never allocated: names for things that are no memory. */

@@ -35,6 +35,9 @@
 #define SCHED_CAS(p, e, v, mo, mf) __atomic_compare_exchange_n((p), (e), (v), 0, (mo), (mf))
 #endif
 
+/* Two units to a shard: what a snapshot does between two is searched once, not 63 times. */
+#define KVS_UNIT_BITS 1u
+
 /* In a mutated source: the changed line was executed. */
 #define KVS_MUTANT_HIT() ((void)sched_mutant_hits++)
 

@@ -2,7 +2,8 @@
 /*
  * oracle.c - is a history linearizable, with versions?
  *
- * Key by key (linearizability is local): try every order of the operations on it that keeps each
+ * Key by key (linearizability is local), but of both keys at once if there are snapshots, each of which is
+ * a read of both: try every order of the operations on it that keeps each
  * list's order and puts no operation before one that had ended before it began, run a model
  * along, and compare every result and the state at the end. A step of a scan that covered the key's
  * place counts as a get of it: each key's part of a page is a read of its own.
@@ -11,8 +12,13 @@
 
 #include "program.h"
 
+#define BOTH_KEYS KEYS
+
 static bool concerns(const struct record *r, unsigned key)
 {
+	/* The two parts of a page are reads of their own. */
+	if (key == BOTH_KEYS)
+		return OP_KIND(r->op) != OP_SCAN;
 	if (OP_KIND(r->op) == OP_SCAN)
 		return r->covered[key];
 	if (OP_IS_BATCH(OP_KIND(r->op)))
@@ -75,15 +81,19 @@ static struct record item_of(const struct record *r, unsigned key)
 	return item;
 }
 
-/* Can @r have been what happened to @state? Then it is what it made of it. */
-static bool fits(const struct record *r, unsigned key, struct seen *state)
+static bool page_fits(const struct seen *page, const struct seen *state)
 {
-	const struct seen *page = &r->page[key];
+	return read_fits(page->present ? 0 : KVS_ERR_NOT_FOUND, page->version, page->value, state);
+}
+
+/* Can @r have been what happened to a key in @state? Then it is what it made of it. */
+static bool fits_key(const struct record *r, unsigned key, struct seen *state)
+{
 	struct record item;
 
 	if (OP_IS_BATCH(OP_KIND(r->op))) {
 		item = item_of(r, key);
-		return fits(&item, key, state);
+		return fits_key(&item, key, state);
 	}
 	switch (OP_KIND(r->op)) {
 	case OP_SET:
@@ -104,18 +114,26 @@ static bool fits(const struct record *r, unsigned key, struct seen *state)
 	case OP_INCREMENT:
 		return increment_fits(r, state);
 	default:
-		return read_fits(page->present ? 0 : KVS_ERR_NOT_FOUND, page->version, page->value,
-				 state);
+		return page_fits(&r->page[key], state);
 	}
 }
 
-/* The operations on one key, and how far the search is in each list. */
+static bool fits(const struct record *r, unsigned key, struct seen state[KEYS])
+{
+	if (OP_KIND(r->op) == OP_SNAPSHOT)
+		return page_fits(&r->page[0], &state[0]) && page_fits(&r->page[1], &state[1]);
+	key = key == BOTH_KEYS ? OP_KEY(r->op) : key;
+	return fits_key(r, key, &state[key]);
+}
+
+/* The operations on one key or both, the snapshots as one more list, and how far the search is in each. */
 struct search {
 	const struct history *h;
 	unsigned key;
-	const struct record *record[LISTS_MAX][OPS_MAX];
-	unsigned count[LISTS_MAX];
-	unsigned at[LISTS_MAX];
+	unsigned lists;
+	const struct record *record[LISTS_MAX + 1][OPS_MAX];
+	unsigned count[LISTS_MAX + 1];
+	unsigned at[LISTS_MAX + 1];
 };
 
 /* Had the next operation of another list ended before this one began? */
@@ -123,33 +141,40 @@ static bool comes_too_early(const struct search *s, unsigned list)
 {
 	const struct record *r = s->record[list][s->at[list]];
 
-	for (unsigned l = 0; l < s->h->program.lists; l++)
+	for (unsigned l = 0; l < s->lists; l++)
 		if (l != list && s->at[l] < s->count[l] && s->record[l][s->at[l]]->end < r->begin)
 			return true;
 	return false;
 }
 
-static bool ends_right(const struct search *s, const struct seen *state)
+static bool key_ends_right(const struct seen *after, const struct seen *state)
 {
-	const struct seen *after = &s->h->after[s->key];
-
 	if (!state->present || !after->present)
 		return state->present == after->present;
 	return state->version == after->version && state->value == after->value;
 }
 
-static bool order_exists(struct search *s, struct seen state)
+static bool ends_right(const struct search *s, const struct seen state[KEYS])
+{
+	for (unsigned k = 0; k < KEYS; k++)
+		if ((s->key == BOTH_KEYS || s->key == k) &&
+		    !key_ends_right(&s->h->after[k], &state[k]))
+			return false;
+	return true;
+}
+
+static bool order_exists(struct search *s, const struct seen state[KEYS])
 {
 	bool all = true;
 
-	for (unsigned l = 0; l < s->h->program.lists; l++) {
-		struct seen next = state;
+	for (unsigned l = 0; l < s->lists; l++) {
+		struct seen next[KEYS] = { state[0], state[1] };
 		bool found;
 
 		if (s->at[l] == s->count[l])
 			continue;
 		all = false;
-		if (comes_too_early(s, l) || !fits(s->record[l][s->at[l]], s->key, &next))
+		if (comes_too_early(s, l) || !fits(s->record[l][s->at[l]], s->key, next))
 			continue;
 		s->at[l]++;
 		found = order_exists(s, next);
@@ -157,18 +182,21 @@ static bool order_exists(struct search *s, struct seen state)
 		if (found)
 			return true;
 	}
-	return all && ends_right(s, &state);
+	return all && ends_right(s, state);
 }
 
-static bool key_is_linearizable(const struct history *h, unsigned key)
+static bool is_linearizable(const struct history *h, unsigned key)
 {
-	struct search s = { .h = h, .key = key };
+	struct search s = { .h = h, .key = key, .lists = h->program.lists };
 
 	for (unsigned l = 0; l < h->program.lists; l++)
 		for (unsigned i = 0; i < h->program.ops[l]; i++)
 			if (concerns(&h->record[l][i], key))
 				s.record[l][s.count[l]++] = &h->record[l][i];
-	return order_exists(&s, h->before[key]);
+	for (unsigned i = 0; key == BOTH_KEYS && i < h->cuts; i++)
+		s.record[s.lists][s.count[s.lists]++] = &h->cut[i];
+	s.lists += s.count[s.lists] != 0;
+	return order_exists(&s, h->before);
 }
 
 static bool made_a_version(const struct record *r)
@@ -221,9 +249,11 @@ const char *oracle_check(const struct history *h)
 
 	if (why)
 		return why;
-	if (!key_is_linearizable(h, 0))
+	if (!is_linearizable(h, 0))
 		return "the history of key A is not linearizable";
-	if (!key_is_linearizable(h, 1))
+	if (!is_linearizable(h, 1))
 		return "the history of key B is not linearizable";
+	if (h->cuts && !is_linearizable(h, BOTH_KEYS))
+		return "a snapshot is no prefix of any order of the operations";
 	return NULL;
 }

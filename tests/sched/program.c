@@ -11,18 +11,20 @@
 #include "sched_rcu.h"
 #include "structure.h"
 
-static const char *const keys_names[] = { "near", "equal", "wide", "typed" };
+static const char *const keys_names[] = { "near", "equal", "wide", "typed", "apart" };
 static const char *const init_names[] = { "empty", "full" };
-static const char *const third_names[] = { "none", "grow", "shrink", "limit", "take", "both" };
+static const char *const third_names[] = { "none", "grow", "shrink", "limit", "take",
+					   "both", "cut",  "walk",   "twice", "abort" };
 static const char kind_letters[] = "sarcdgxiGSDp";
 static const char *const key_bytes[KEYS] = { "A", "B" };
 
 /* The hash that the table sees; the first 47 bits are the order key. */
-static const uint64_t hashes[4][KEYS] = {
+static const uint64_t hashes[5][KEYS] = {
 	[KEYS_NEAR] = { UINT64_C(0x0100000000000000), UINT64_C(0x0300000000000000) },
 	[KEYS_EQUAL] = { UINT64_C(0x0300000000000000), UINT64_C(0x0300000000000000) },
 	[KEYS_TYPED] = { UINT64_C(0x0100000000000000), UINT64_C(0x0300000000000000) },
 	[KEYS_WIDE] = { UINT64_C(0x0001000000000000), UINT64_C(0x0003000000000000) },
+	[KEYS_APART] = { UINT64_C(0x0100000000000000), UINT64_C(0x8100000000000000) },
 };
 
 static struct setting setting;
@@ -39,6 +41,7 @@ static struct {
 } mine[LISTS_MAX];
 
 void (*program_passed)(void);
+struct program_counts program_counts;
 
 /* ---- the store ---- */
 
@@ -161,8 +164,28 @@ static void attach_all(void)
 	}
 }
 
+/* Far from every limit nothing is decided by these sums. */
+static void set_commuting(void)
+{
+	struct kvs__reclaim *r = &kv->reclaim;
+
+	sched_commutes(NULL);
+	if (setting.third != THIRD_LIMIT)
+		sched_commutes(&table()->count);
+	sched_commutes(&r->queued_batches);
+	sched_commutes(&r->freed_batches);
+	sched_commutes(&r->ripe_batches);
+}
+
+static int64_t no_time(void *ctx)
+{
+	(void)ctx;
+	return 1;
+}
+
 void program_open(const struct setting *s)
 {
+	static const struct kvs_clock clock = { no_time, no_time, NULL };
 	struct kvs_options o = KVS_OPTIONS_INIT;
 
 	setting = *s;
@@ -174,14 +197,14 @@ void program_open(const struct setting *s)
 	o.hash_fn = hash;
 	o.allocator = &heap_allocator;
 	o.type = s->keys == KEYS_TYPED ? &object_type : NULL;
+	o.clock = &clock; /* it stands still */
 	o.initial_capacity = s->keys == KEYS_WIDE ? 4096 : 0;
 	must(kvs_open(&o, &kv) == 0, "no store");
 	attach_all();
 	prepare_table();
 	(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
 	sched_watch_size(&table()->size);
-	/* Far from a limit, nothing is decided by the count. */
-	sched_commutes(s->third == THIRD_LIMIT ? NULL : &table()->count);
+	set_commuting();
 	must(structure_read(table(), &sealed, true) == NULL, "the table is wrong from the start");
 	heap_seal();
 }
@@ -404,6 +427,90 @@ static void grow(void)
 	kvs__rcu_read_unlock();
 }
 
+/* ---- snapshots ---- */
+
+static void take_item(struct record *r, const struct kvs_item *item)
+{
+	struct seen *seen = &r->page[*(const char *)item->key.data == 'B'];
+
+	if (seen->present)
+		sched_fail("a key is in a snapshot twice");
+	*seen = (struct seen){ true, item->value.version, 0 };
+	memcpy(&seen->value, item->value.data, item->value.len == 8 ? 8 : 0);
+}
+
+/* The cut is made while begin runs; what comes out of the walk must have been there then. */
+static struct kvs_snapshot *snapshot_begin(struct record *r)
+{
+	struct kvs_snapshot *s = NULL;
+
+	*r = (struct record){ .op = 2 * OP_SNAPSHOT };
+	sched_op_begin(&r->begin, &r->early);
+	if (kvs_snapshot_begin(kv, NULL, &s))
+		sched_fail("a snapshot did not begin");
+	sched_op_end(&r->end);
+	return s;
+}
+
+static struct kvs_snapshot *begun; /* THIRD_WALK */
+
+static uint64_t snapshot_walk(struct kvs_snapshot *s, struct record *r)
+{
+	struct kvs_snapshot_part *part = NULL;
+	struct kvs_item item;
+	uint64_t n = 0;
+	int err = kvs_snapshot_part_begin(s, &part);
+
+	while (!err && (err = kvs_snapshot_next(part, &item)) == 0) {
+		take_item(r, &item);
+		n++;
+		(void)kvs__reclaim_take_over(&kv->reclaim, &kvs__slot_get(&kv->home)->batch);
+	}
+	if (err != KVS_ERR_NOT_FOUND)
+		sched_fail("a snapshot failed");
+	kvs_snapshot_part_end(part);
+	return n;
+}
+
+static void snapshot_end(struct kvs_snapshot *s, uint64_t returned)
+{
+	uint64_t count = UINT64_MAX;
+
+	if (kvs_snapshot_end(s, &count) || count != returned)
+		sched_fail("a snapshot did not end, or counted wrongly");
+	(void)kvs__reclaim_take_over(&kv->reclaim, &kvs__slot_get(&kv->home)->batch);
+}
+
+static void snapshot_rest(struct kvs_snapshot *s)
+{
+	snapshot_end(s, snapshot_walk(s, &history.cut[history.cuts]));
+	history.cuts++;
+	program_counts.snapshots++;
+}
+
+static void snapshot(void)
+{
+	snapshot_rest(snapshot_begin(&history.cut[history.cuts]));
+}
+
+/* Outside of all fibers, before they start. */
+static void snapshot_begin_before(void)
+{
+	heap_region(SCHED_MAIN);
+	history.cut[0] = (struct record){ .op = 2 * OP_SNAPSHOT };
+	if (kvs_snapshot_begin(kv, NULL, &begun))
+		sched_fail("a snapshot did not begin");
+}
+
+static void snapshot_abort(void)
+{
+	struct record ignored;
+
+	snapshot_end(snapshot_begin(&ignored), 0);
+}
+
+/* ---- fibers ---- */
+
 static void extra_fiber(bool second)
 {
 	switch (second ? THIRD_GROW : setting.third) {
@@ -413,6 +520,20 @@ static void extra_fiber(bool second)
 	case THIRD_SHRINK:
 	case THIRD_BOTH:
 		(void)kvs__maintain_shrink(kv, load_relaxed(&kv->root));
+		break;
+	case THIRD_TWICE:
+		snapshot();
+		snapshot();
+		break;
+	case THIRD_ABORT:
+		snapshot_abort();
+		snapshot();
+		break;
+	case THIRD_CUT:
+		snapshot();
+		break;
+	case THIRD_WALK:
+		snapshot_rest(begun);
 		break;
 	default:
 		(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
@@ -437,6 +558,7 @@ static void fiber(unsigned self)
 static void begin(void)
 {
 	heap_restore();
+	history.cuts = 0;
 	for (unsigned l = 0; l < history.program.lists; l++) {
 		mine[l].cursor = 0;
 		memset(mine[l].pin, 0, sizeof(mine[l].pin));
@@ -444,6 +566,8 @@ static void begin(void)
 			mine[l].known[k] =
 				setting.init == INIT_FULL ? history.before[k].version : 1;
 	}
+	if (setting.third == THIRD_WALK)
+		snapshot_begin_before();
 }
 
 /* What the table holds of the keys. */
@@ -503,6 +627,8 @@ static void begin_early(void)
 	for (unsigned l = 0; l < history.program.lists; l++)
 		for (unsigned i = 0; i < history.program.ops[l]; i++)
 			history.record[l][i].begin = history.record[l][i].early;
+	for (unsigned i = 0; i < history.cuts; i++)
+		history.cut[i].begin = history.cut[i].early;
 }
 
 static void end(void)
@@ -515,9 +641,11 @@ static void end(void)
 
 	if (!sched_is_settled())
 		begin_early();
+	program_counts.handed += load_relaxed(&kv->handed_over);
+	program_counts.settled += load_relaxed(&kv->reader_settles);
 	heap_region(SCHED_MAIN);
 	(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
-	why = structure_read(table(), &s, thorough);
+	why = structure_read(table(), &s, thorough || setting.keys == KEYS_APART);
 	if (!why)
 		why = read_keys(&s);
 	if (!why)
@@ -559,13 +687,16 @@ uint64_t program_outcome(void)
 			if (OP_KIND(r->op) == OP_SCAN || OP_IS_BATCH(OP_KIND(r->op)))
 				sum = fold_seen(fold_seen(sum, &r->page[0]), &r->page[1]);
 		}
+	for (unsigned i = 0; i < h->cuts; i++)
+		sum = fold_seen(fold_seen(sum, &h->cut[i].page[0]), &h->cut[i].page[1]);
 	return sum;
 }
 
 bool program_run(const struct program *p, const struct sched_plan *plan)
 {
 	static const unsigned extra[] = {
-		[THIRD_GROW] = 1, [THIRD_SHRINK] = 1, [THIRD_TAKE] = 1, [THIRD_BOTH] = 2
+		[THIRD_GROW] = 1, [THIRD_SHRINK] = 1, [THIRD_TAKE] = 1,  [THIRD_BOTH] = 2,
+		[THIRD_CUT] = 1,  [THIRD_WALK] = 1,   [THIRD_TWICE] = 1, [THIRD_ABORT] = 1
 	};
 	struct sched_plan all = *plan;
 
@@ -638,8 +769,8 @@ bool program_read(const char *text, struct setting *s, struct program *p)
 		    3 ||
 	    !used)
 		return false;
-	if (!name_in(keys_names, 4, names[0], &keys) || !name_in(init_names, 2, names[1], &init) ||
-	    !name_in(third_names, 6, names[2], &third))
+	if (!name_in(keys_names, 5, names[0], &keys) || !name_in(init_names, 2, names[1], &init) ||
+	    !name_in(third_names, 10, names[2], &third))
 		return false;
 	*s = (struct setting){ (enum keys)keys, (enum init)init, (enum third)third };
 	return read_ops(text + used, p);

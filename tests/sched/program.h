@@ -7,6 +7,7 @@
  *           equal  equal 64-bit hashes
  *           typed  as near, in a store of objects
  *           wide   one bucket of 4096: lookups stop at the window in a link; few heads are linked
+ *           apart  two buckets, each in a unit of its own of a snapshot's walk
  *   init    empty  neither key is there
  *           full   both are
  *   third   none, or what runs beside the two or three lists of operations:
@@ -15,6 +16,10 @@
  *           limit  no fiber: the table is at its limit, the next insert doubles it
  *           both   shrink, and one more fiber that doubles the table
  *           take   a fiber that takes over partial batches, as the maintenance thread does
+ *           cut    a fiber that makes a snapshot: begin, next until it is complete, end
+ *           twice  a fiber that makes two, one after the other
+ *           walk   the same of a snapshot that began before everything else
+ *           abort  a fiber that ends a snapshot right after it began, then makes one
  *   ops     s set  a add  r replace  c compare-and-set  d delete  g get, each with its key A or B;
  *           x one step of a scan, going on where the fiber's last one stopped
  *           p pin, with its key: unpinned at the end of the list, what it held must be there still
@@ -33,12 +38,26 @@
 #define LISTS_MAX 3u
 #define OPS_MAX 4u
 #define KEYS 2u
+#define CUTS_MAX 2u
 
-enum keys { KEYS_NEAR, KEYS_EQUAL, KEYS_WIDE, KEYS_TYPED };
+enum keys { KEYS_NEAR, KEYS_EQUAL, KEYS_WIDE, KEYS_TYPED, KEYS_APART };
 enum init { INIT_EMPTY, INIT_FULL };
-enum third { THIRD_NONE, THIRD_GROW, THIRD_SHRINK, THIRD_LIMIT, THIRD_TAKE, THIRD_BOTH };
+enum third {
+	THIRD_NONE,
+	THIRD_GROW,
+	THIRD_SHRINK,
+	THIRD_LIMIT,
+	THIRD_TAKE,
+	THIRD_BOTH,
+	THIRD_CUT,
+	THIRD_WALK,
+	THIRD_TWICE,
+	THIRD_ABORT
+};
 
-/* The first 13 operations: SET A, SET B, ADD A, ..., GET B, SCAN. Then INCREMENT A and B, and the batches. */
+/*
+ * The first 13 operations: SET A, SET B, ADD A, ..., GET B, SCAN. Then INCREMENT A and B, and the
+ * batches. A snapshot is no operation of a list; no batches beside one. */
 enum {
 	OP_SET,
 	OP_ADD,
@@ -51,7 +70,8 @@ enum {
 	OP_BATCH_GET,
 	OP_BATCH_SET,
 	OP_BATCH_DELETE,
-	OP_PIN
+	OP_PIN,
+	OP_SNAPSHOT
 };
 #define OP_COUNT 13u
 #define OP_HAS_KEY(kind) ((kind) < OP_SCAN || (kind) == OP_INCREMENT || (kind) == OP_PIN)
@@ -86,19 +106,21 @@ struct record {
 	uint32_t begin;
 	uint32_t early;
 	uint32_t end;
-	uint64_t expected;  /* COMPARE */
-	uint64_t wrote;     /* value written */
-	uint64_t version;   /* reported */
-	uint64_t value;     /* GET */
-	bool covered[KEYS]; /* SCAN: the page covered the key's place */
-	struct seen page[KEYS];
-	int errs[KEYS]; /* batches: of the items; their versions and values are in page */
+	uint64_t expected;      /* COMPARE */
+	uint64_t wrote;         /* value written */
+	uint64_t version;       /* reported */
+	uint64_t value;         /* GET */
+	bool covered[KEYS];     /* SCAN: the page covered the key's place */
+	struct seen page[KEYS]; /* SCAN, SNAPSHOT */
+	int errs[KEYS];         /* batches: of the items; their versions and values are in page */
 };
 
 /* A schedule's history, and what the store held before and after. */
 struct history {
 	struct program program;
 	struct record record[LISTS_MAX][OPS_MAX];
+	struct record cut[CUTS_MAX];
+	unsigned cuts;
 	struct seen before[KEYS];
 	struct seen after[KEYS];
 };
@@ -119,6 +141,15 @@ uint64_t program_outcome(void);
 
 /* Called after each schedule that passed, if not NULL. */
 extern void (*program_passed)(void);
+
+/* What the snapshots met, since the program started. */
+struct program_counts {
+	uint64_t snapshots; /* complete */
+
+	uint64_t handed;  /* entries handed over by writers */
+	uint64_t settled; /* stamps settled by readers */
+};
+extern struct program_counts program_counts;
 
 /* oracle_check - Why @h is no history of a correct store, or NULL. */
 const char *oracle_check(const struct history *h);

@@ -2,9 +2,12 @@
 /*
  * sched_rcu.c - the model of grace periods.
  *
- * For the explorer, beginning and ending a section read one word, queuing and waiting write it:
- * so the order of a section's end and a grace period's start is explored, that of two sections is
- * not.
+ * For the explorer, beginning and ending a section read one word and waiting writes it: so the order
+ * of a section's end and a grace period's start is explored, that of two sections is not.
+ *
+ * Queuing a callback conflicts with nothing: it waits for nobody and answers nothing, and all that
+ * its order with a section decides is when memory is freed. Of the orders with the same results the one
+ * that frees first is run: for callbacks, a section begins with its first access behind the lock.
  */
 #include "sched_rcu.h"
 
@@ -16,12 +19,14 @@
 struct sched_rcu_counts sched_rcu_counts;
 
 static unsigned depth[SCHED_SELF_MAX];
-static uint32_t sections;
+static uint32_t locked;   /* fibers between lock and unlock: what a wait waits for */
+static uint32_t sections; /* of these, who has made a step since: what a callback waits for */
 static struct kvs__rcu_head *queue;
 
 void sched_rcu_reset(void)
 {
 	memset(depth, 0, sizeof(depth));
+	locked = 0;
 	sections = 0;
 	queue = NULL;
 }
@@ -76,7 +81,12 @@ void kvs__rcu_read_lock(void)
 
 	sched_at(rcu_word(), SCHED_READ, true);
 	if (depth[self]++ == 0)
-		sections |= 1u << self;
+		locked |= 1u << self;
+}
+
+void sched_rcu_step(unsigned self)
+{
+	sections |= locked & 1u << self;
 }
 
 void kvs__rcu_read_unlock(void)
@@ -90,6 +100,7 @@ void kvs__rcu_read_unlock(void)
 	}
 	if (--depth[self])
 		return;
+	locked &= ~(1u << self);
 	sections &= ~(1u << self);
 	ripen(1u << self);
 	sched_section_ended(self);
@@ -107,7 +118,6 @@ void kvs__rcu_call(struct kvs__rcu_worker *w, struct kvs__rcu_head *head,
 
 	if (!w->runs)
 		sched_fail("a callback was queued without a worker");
-	sched_at(rcu_word(), SCHED_WRITE, true);
 	sched_rcu_counts.calls++;
 	head->fn = fn;
 	head->next = NULL;
@@ -129,10 +139,10 @@ void kvs__rcu_wait(struct kvs__rcu_worker *w)
 	sched_rcu_counts.waits++;
 	if (depth[sched_self()])
 		sched_fail("a grace period is waited for inside a section");
-	if (!sections)
+	if (!locked)
 		return;
 	sched_rcu_counts.blocked++;
-	sched_wait_for(sections);
+	sched_wait_for(locked);
 }
 
 bool kvs__rcu_worker_start(struct kvs__rcu_worker *w, const char *name)

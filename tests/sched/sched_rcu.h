@@ -3,7 +3,7 @@
  * sched_rcu.h - what src/rcu.h offers, for fibers. Included by it under KVS_SCHED.
  *
  * Frees as early as is legal: a callback runs within the unlock that ends the last of the
- * sections that were open when it was queued, or at once if there were none.
+ * sections that had made an access when it was queued, or at once if there were none.
  */
 #ifndef SCHED_RCU_H
 #define SCHED_RCU_H
@@ -50,6 +50,9 @@ void sched_rcu_reset(void);
 
 /* sched_rcu_queued - Callbacks that have not run. */
 unsigned sched_rcu_queued(void);
+
+/* sched_rcu_step - Fiber @self makes an access. */
+void sched_rcu_step(unsigned self);
 
 /* sched_rcu_sections - Bit i: fiber i is inside a section. */
 uint32_t sched_rcu_sections(void);
