@@ -3,7 +3,7 @@
 #
 # apply.pl MUTANT ROOT - Make the replacements of a .mut file in the files below ROOT.
 #
-# A .mut file: one or more of "file: PATH", "---old", text, "---new", text; then "---expect", text.
+# A .mut file: "groups: GROUP..." (of test_sched; may be left out); one or more of "file: PATH", "---old", text, "---new", text; then "---expect", text.
 # The old text must be there exactly once.
 use strict;
 use warnings;
@@ -13,6 +13,7 @@ local $/;
 open(my $in, '<', $mutant) or die "$mutant: $!\n";
 my $text = <$in>;
 $text =~ s/^---expect\n.*//ms;
+$text =~ s/\A(?:groups: .*\n)?//;
 while ($text =~ /\Gfile: (\S+)\n---old\n(.*?)\n---new\n(.*?)\n(?=file: |\z)/gs) {
 	my ($path, $old, $new) = ("$root/$1", $2, $3);
 	open(my $f, '<', $path) or die "$path: $!\n";

@@ -4,14 +4,14 @@
 # selftest.sh [MUTANT...] - Does the explorer find what it should?
 #
 # Builds it from a copy of src/ with one change each, and prints after how many schedules of which
-# program the first fault showed. The unchanged copy goes first and must pass. CC, CFLAGS and
-# KVS_SCHED_GROUPS (groups of test_sched) may be set.
+# program the first fault showed. The unchanged copy goes first and must pass the same groups of programs.
+# A mutant is found if the changed line was executed and the fault is one that the mutant names.
+# CC, CFLAGS and KVS_SCHED_GROUPS (groups of test_sched, instead of those that the mutants name) may be set.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-read -ra groups <<<"${KVS_SCHED_GROUPS:-none-2x1 grow-1x1 shrink-1x1 limit-2x1 more-1x1 more-2x1 pins-2x1 typed-2x1}"
 read -ra flags <<<"${CFLAGS:--O1 -g}"
 
 build() { # DIRECTORY
@@ -22,10 +22,16 @@ build() { # DIRECTORY
 		"$root/tests/test_sched.c" "$here"/[a-z]*.c "${sources[@]}"
 }
 
+groups_of() { # MUTANT
+	local own
+	own=$(sed -n '1s/^groups: //p' "$1")
+	echo "${KVS_SCHED_GROUPS:-${own:-none-2x1 grow-1x1 shrink-1x1 limit-2x1 more-1x1 more-2x1 pins-2x1 typed-2x1}}"
+}
+
 # The first fault ends the program; what it printed of it goes on one line.
-find_fault() { # DIRECTORY
+find_fault() { # DIRECTORY GROUP...
 	local g out
-	for g in "${groups[@]}"; do
+	for g in "${@:2}"; do
 		out=$(KVS_SCHED_FIRST=1 timeout 300 "$1/test_sched" "$g" 2>&1) && continue
 		grep -m1 -A2 "^# $g: " <<<"$out" | tr -s '\n #' ' ' || true
 		grep -o 'mutant hits [0-9]*' <<<"$out" | tail -n 1
@@ -42,7 +48,9 @@ bad=0
 mkdir "$tmp/none"
 cp -r "$root/src" "$tmp/none/src"
 build "$tmp/none"
-if "$tmp/none/test_sched" grow-1x1 shrink-1x1 limit-2x1 >"$tmp/out" 2>&1; then
+read -ra groups <<<"$(for mutant in "$@"; do groups_of "$mutant"; done | tr ' ' '\n' | sort -u | tr '\n' ' ')"
+if "$tmp/none/test_sched" "${groups[@]}" >"$tmp/out" 2>&1; then
+	grep '^# .* programs ' "$tmp/out"
 	echo "ok - no mutant"
 else
 	cat "$tmp/out"
@@ -53,10 +61,14 @@ for mutant in "$@"; do
 	name=$(basename "$mutant" .mut)
 	mkdir "$tmp/$name"
 	cp -r "$root/src" "$tmp/$name/src"
-	if perl "$here/apply.pl" "$mutant" "$tmp/$name" && build "$tmp/$name" && find_fault "$tmp/$name" >"$tmp/out"; then
+	read -ra groups <<<"$(groups_of "$mutant")"
+	if perl "$here/apply.pl" "$mutant" "$tmp/$name" && build "$tmp/$name" && find_fault "$tmp/$name" "${groups[@]}" >"$tmp/out"; then
 		sed 's/^/# /' "$tmp/out"
 		# the fault must be the one that the mutant names
-		if grep -qE "$(sed -n '/^---expect/,$p' "$mutant" | sed -n 's/^tests.test_sched: //p')" "$tmp/out"; then
+		if ! grep -q 'mutant hits [1-9]' "$tmp/out"; then
+			echo "not ok - $name: its line was not executed"
+			bad=1
+		elif grep -qE "$(sed -n '/^---expect/,$p' "$mutant" | sed -n 's/^tests.test_sched: //p')" "$tmp/out"; then
 			echo "ok - $name"
 		else
 			echo "not ok - $name: another fault than expected"
