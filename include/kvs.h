@@ -998,7 +998,8 @@ KVS_API int kvs_run(struct kvs *kv, uint64_t budget, uint32_t flags, int *ret_ne
 /*
  * kvs_drain - Wait until all that was deferred before the call has been freed, and give memory back to the system.
  *
- * Returns      0, KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY, KVS_ERR_STORE_CLOSED.
+ * Returns      0, KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY, KVS_ERR_STORE_CLOSED, KVS_ERR_NO_MEMORY (keys with deadlines
+ *              only: all else was freed, they will be later).
  */
 KVS_API int kvs_drain(struct kvs *kv);
 

@@ -368,9 +368,12 @@ static void op_clear(struct run *r, uint64_t k, struct kvs_slice key)
 
 static void op_drain(struct run *r, uint64_t k, struct kvs_slice key)
 {
+	int err;
+
 	(void)k;
 	(void)key;
-	check_ok(kvs_drain(r->kv));
+	RETRIED(err, kvs_drain(r->kv));
+	check_ok(err);
 	check_u64(store_stats(r->kv).bytes_deferred, 0);
 }
 

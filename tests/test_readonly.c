@@ -274,9 +274,10 @@ static void reading_open(struct reading *r)
 
 	region_make(&r->regions.common, COMMON_SIZE);
 	region_make(&r->regions.slots, SLOTS_SIZE);
-	opts.shards = 4;
+	opts.shards = 8;
 	opts.allocator = &hooks;
 	check_ok(kvs_open(&opts, &r->kv));
+	check((size_t)opts.shards * sizeof(*r->kv->versions) != sizeof(struct kvs__slot)); /* told apart by size */
 	fill(r->kv);
 }
 
