@@ -7,6 +7,7 @@
  *   bench_worker.c   a thread's memory, errors, progress
  *   bench_load.c     fill the store
  *   bench_plan.c     choose the operations: mix, distribution, keys
+ *   bench_snapshot.c save the store meanwhile
  *   bench_run.c      do them, time some, check some
  *   bench_result.c   add up what the threads found
  *   bench_report.c   print it for people
@@ -15,6 +16,7 @@
 #ifndef TOOLS_BENCH_H
 #define TOOLS_BENCH_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -69,6 +71,8 @@ struct config {
 	uint64_t rate;   /* operations started per second by the clock; 0: each after the other */
 	uint64_t sample; /* one operation of so many is timed */
 	uint64_t shards;
+	const char *snapshot_file; /* NULL: no saves */
+	double snapshot_every;     /* seconds; 0: no saves */
 	double seconds;
 	double miss; /* percent of the reads */
 	int mix;
@@ -86,6 +90,17 @@ void options_help(void);
 
 /* ---- State ----------------------------------------------------------------------------- */
 
+/* The thread that saves, and what it counted. Workers read saving. */
+struct saver {
+	pthread_t thread;
+	bool runs;
+	atomic_bool quit;
+	atomic_bool saving;
+	uint64_t saves; /* that ended within the run */
+	uint64_t ns;    /* of these */
+	uint64_t ops;   /* operations of all threads meanwhile */
+};
+
 /* What stays the same during the run, and the few words that all threads share. */
 struct bench {
 	struct config config;
@@ -94,6 +109,7 @@ struct bench {
 	struct permutation scatter; /* rank -> key number */
 	struct kvs *kv;
 	struct worker **worker;
+	struct saver saver;
 	uint64_t start_ns;                              /* of the phase that runs */
 	_Alignas(CACHE_LINE) _Atomic uint64_t next_row; /* to be loaded */
 	_Alignas(CACHE_LINE) atomic_bool stop;
@@ -119,6 +135,7 @@ struct worker {
 	unsigned char *value_buf; /* likewise, where values are made */
 	unsigned char *key_buf;   /* PLAN_STEPS keys */
 	struct histogram latency[KINDS];
+	struct histogram saving[KINDS]; /* of these, begun during a save */
 	_Alignas(CACHE_LINE) _Atomic uint64_t done;     /* for the progress bar */
 	_Alignas(CACHE_LINE) _Atomic uint64_t inserted; /* new keys that are in the store */
 };
@@ -154,6 +171,10 @@ void bench_run_job(void *bench, unsigned thread);
 /* bench_planned - Operations that the run will do; 0 if only time will tell. */
 uint64_t bench_planned(const struct bench *b);
 
+/* saver_start - Begin to save now and then, if that is asked for. 0, or -1: no thread. saver_end - And end it. */
+int saver_start(struct bench *b);
+void saver_end(struct bench *b);
+
 /* bench_run_setup - Share the operations out to the threads. */
 void bench_run_setup(struct bench *b);
 
@@ -180,6 +201,7 @@ struct result {
 	uint64_t hits, misses, checked, retries;
 	uint64_t ops[KINDS];
 	struct histogram latency[KINDS];
+	struct histogram saving[KINDS];
 	struct meminfo before, loaded, after;
 	struct kvs_stats stats; /* after loading */
 	uint64_t keys_after;
@@ -200,6 +222,8 @@ double result_hit_percent(const struct result *r); /* of all reads */
 uint64_t result_late(const struct result *r);      /* due by --rate, never begun */
 double result_resident(const struct result *r);    /* bytes that loading added */
 double result_per_key(const struct bench *b, double bytes);
+double result_rate_saving(const struct bench *b);                     /* during saves */
+double result_rate_quiet(const struct bench *b, const struct result *r); /* the rest of the run */
 double result_payload(const struct bench *b); /* bytes of a key and its value, mean */
 
 void report_print(const struct bench *b, const struct result *r);

@@ -189,6 +189,24 @@ static void put_memory(struct json *j, const struct bench *b, const struct resul
 	close_object(j);
 }
 
+static void put_snapshots(struct json *j, const struct bench *b, const struct result *r)
+{
+	int i;
+
+	if (!b->config.snapshot_file)
+		return;
+	open_object(j, "snapshots");
+	put_real(j, "every_seconds", b->config.snapshot_every);
+	put_number(j, "saves", b->saver.saves);
+	put_real(j, "seconds_saving", timer_seconds(b->saver.ns));
+	put_real(j, "operations_per_second_saving", result_rate_saving(b));
+	put_real(j, "operations_per_second_otherwise", result_rate_quiet(b, r));
+	for (i = KIND_READ; i < KINDS; i++)
+		if (r->saving[i].count)
+			put_latency(j, kind_name((enum kind)i), &r->saving[i]);
+	close_object(j);
+}
+
 int json_print(FILE *out, const struct bench *b, const struct result *r)
 {
 	struct json j = { out, 0, true };
@@ -201,6 +219,7 @@ int json_print(FILE *out, const struct bench *b, const struct result *r)
 	put_load(&j, b, r);
 	put_run(&j, r);
 	put_latencies(&j, r);
+	put_snapshots(&j, b, r);
 	put_memory(&j, b, r);
 	close_object(&j);
 	putc('\n', out);

@@ -33,6 +33,8 @@ enum option_id {
 	OPT_JSON,
 	OPT_SHARDS,
 	OPT_HASH,
+	OPT_SNAPSHOT_EVERY,
+	OPT_SNAPSHOT_FILE,
 	OPT_PLANT_ERROR,
 	OPT_HELP,
 	OPT_VERSION,
@@ -100,6 +102,10 @@ static const struct option_spec specs[OPTIONS] = {
 		NUMBER, AT(shards), 1, INT32_MAX, NULL },
 	[OPT_HASH] = { "hash", "siphash|xxh3|fnv1a", "hash of the store (siphash)",
 		WORD, AT(hash), 0, 0, hash_words },
+	[OPT_SNAPSHOT_EVERY] = { "snapshot-every", "S", "during the run: save the store every S seconds",
+		REAL, AT(snapshot_every), 0, 1000000, NULL },
+	[OPT_SNAPSHOT_FILE] = { "snapshot-file", "FILE", "to FILE, with fsync",
+		TEXT, AT(snapshot_file), 0, 0, NULL },
 	[OPT_PLANT_ERROR] = { "plant-error", NULL, "load wrong values, to see the check find them",
 		FLAG, AT(plant_error), 0, 0, NULL },
 	[OPT_HELP] = { "help", NULL, "print this",
@@ -130,7 +136,7 @@ void options_help(void)
 
 	fputs(usage, stdout);
 	for (i = 0; i < OPTIONS; i++)
-		printf("  --%-11s %-20s %s\n", specs[i].name, specs[i].arg ? specs[i].arg : "",
+		printf("  --%-14s %-20s %s\n", specs[i].name, specs[i].arg ? specs[i].arg : "",
 		       specs[i].help);
 	fputs(notes, stdout);
 	printf("\nThe bytes of one value in %d that are read are checked against the key.\n",
@@ -265,6 +271,14 @@ static bool check_together(uint32_t seen, const struct config *c)
 	if (conflict(seen, OPT_INPUT, OPT_KEYS) || conflict(seen, OPT_INPUT, OPT_KEY_SIZE) ||
 	    conflict(seen, OPT_INPUT, OPT_VALUE_SIZE) || conflict(seen, OPT_SECONDS, OPT_OPS))
 		return false;
+	if (given(seen, OPT_SNAPSHOT_EVERY) != given(seen, OPT_SNAPSHOT_FILE)) {
+		bench_error("--snapshot-every and --snapshot-file go together");
+		return false;
+	}
+	if (given(seen, OPT_SNAPSHOT_EVERY) && c->snapshot_every <= 0.0) {
+		bench_error("--snapshot-every: must be more than 0");
+		return false;
+	}
 	if (c->seconds <= 0.0) {
 		bench_error("--seconds: must be more than 0");
 		return false;

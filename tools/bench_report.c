@@ -135,6 +135,32 @@ static void print_latency(const struct bench *b, const struct result *r)
 	print_latency_line(KIND_LOAD, &r->latency[KIND_LOAD]);
 }
 
+static void print_snapshots(const struct bench *b, const struct result *r)
+{
+	const struct saver *s = &b->saver;
+	char saving[GROUPED_MAX], quiet[GROUPED_MAX];
+	int i;
+
+	if (!b->config.snapshot_file)
+		return;
+	printf("\nSnapshots    %" PRIu64 " saves to %s ended in the run", s->saves,
+	       b->config.snapshot_file);
+	if (!s->saves) {
+		printf("; a longer one would show what they cost\n");
+		return;
+	}
+	printf(", %.3f s each on average\n", timer_seconds(s->ns) / (double)s->saves);
+	printf("             %s operations/s during a save, %s otherwise\n",
+	       grouped_real(result_rate_saving(b), saving),
+	       grouped_real(result_rate_quiet(b, r), quiet));
+	printf("  %-18s %12s", "during a save", "timed");
+	for (i = 0; i < REPORT_PERCENTS; i++)
+		printf(" %10s", report_percent_names[i]);
+	printf(" %11s\n", "max");
+	for (i = KIND_READ; i < KINDS; i++)
+		print_latency_line((enum kind)i, &r->saving[i]);
+}
+
 static void print_memory_line(const struct bench *b, const char *what, double bytes)
 {
 	double per_key = result_per_key(b, bytes), payload = result_payload(b);
@@ -170,5 +196,6 @@ void report_print(const struct bench *b, const struct result *r)
 	print_run(b, r);
 	print_hits(b, r);
 	print_latency(b, r);
+	print_snapshots(b, r);
 	print_memory(b, r);
 }

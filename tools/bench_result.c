@@ -29,6 +29,7 @@ static void add_worker(struct result *r, const struct worker *w)
 	for (kind = 0; kind < KINDS; kind++) {
 		r->ops[kind] += w->ops[kind];
 		histogram_merge(&r->latency[kind], &w->latency[kind]);
+		histogram_merge(&r->saving[kind], &w->saving[kind]);
 	}
 }
 
@@ -36,8 +37,10 @@ void result_collect(const struct bench *b, struct result *r)
 {
 	unsigned i;
 
-	for (i = 0; i < KINDS; i++)
+	for (i = 0; i < KINDS; i++) {
 		histogram_reset(&r->latency[i]);
+		histogram_reset(&r->saving[i]);
+	}
 	for (i = 0; i < b->config.threads; i++)
 		add_worker(r, b->worker[i]);
 	r->planned = b->config.rate ? bench_planned(b) : 0;
@@ -57,6 +60,18 @@ uint64_t result_elapsed(const struct bench *b)
 double result_rate(const struct result *r)
 {
 	return (double)r->operations / timer_seconds(r->run_ns);
+}
+
+double result_rate_saving(const struct bench *b)
+{
+	return b->saver.ns ? (double)b->saver.ops / timer_seconds(b->saver.ns) : 0.0;
+}
+
+double result_rate_quiet(const struct bench *b, const struct result *r)
+{
+	if (b->saver.ns >= r->run_ns || b->saver.ops >= r->operations)
+		return 0.0;
+	return (double)(r->operations - b->saver.ops) / timer_seconds(r->run_ns - b->saver.ns);
 }
 
 double result_cpus(const struct result *r)

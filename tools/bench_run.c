@@ -179,7 +179,11 @@ static bool execute(struct worker *w, const struct step *s)
 	}
 	code = perform(w, s, value, &got);
 	if (timed) {
-		histogram_add(&w->latency[s->kind], timer_now() - start);
+		uint64_t took = timer_now() - start;
+
+		histogram_add(&w->latency[s->kind], took);
+		if (atomic_load_explicit(&w->bench->saver.saving, memory_order_relaxed))
+			histogram_add(&w->saving[s->kind], took);
 		w->sample_in = worker_sample(w);
 	}
 	w->issued++;

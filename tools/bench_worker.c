@@ -33,8 +33,10 @@ static struct worker *worker_new(struct bench *b, unsigned id)
 	if (!w)
 		return NULL;
 	memset(w, 0, sizeof(*w));
-	for (kind = 0; kind < KINDS; kind++)
+	for (kind = 0; kind < KINDS; kind++) {
 		histogram_reset(&w->latency[kind]);
+		histogram_reset(&w->saving[kind]);
+	}
 	w->bench = b;
 	w->id = id;
 	random_seed(&w->random, b->config.seed, id);

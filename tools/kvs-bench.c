@@ -180,9 +180,14 @@ static enum exit_code run(struct bench *b, struct pool *pool, struct result *r)
 	r->plan_cost_ns = plan_cost(b->worker[0]);
 	bench_run_setup(b);
 	r->run_cpu_ns = timer_cpu();
+	if (saver_start(b) != 0) {
+		bench_error("cannot start a thread that saves");
+		return EXIT_RUN;
+	}
 	workers_run(b, pool, bench_run_job, "running", bench_planned(b), limit);
 	r->run_ns = result_elapsed(b);
 	r->run_cpu_ns = timer_cpu() - r->run_cpu_ns;
+	saver_end(b);
 	if (atomic_load(&b->failed))
 		return failure(b);
 	r->after = meminfo_read();
