@@ -166,12 +166,12 @@ static void test_a_snapshot_leaves_pinned_values(void **state)
 	close_store(kv);
 }
 
-static int64_t now_ms = 1000000;
+static _Atomic int64_t now_ms = 1000000; /* read by the store's thread */
 
 static int64_t hand_ms(void *ctx)
 {
 	(void)ctx;
-	return now_ms;
+	return atomic_load(&now_ms);
 }
 
 static void test_a_pinned_value_outlives_its_deadline(void **state)
@@ -187,8 +187,8 @@ static void test_a_pinned_value_outlives_its_deadline(void **state)
 	check_ok(kvs_open(&o, &kv));
 	check_ok(kvs_set_ex(kv, kvs_str("k"), kvs_str("mortal"), kvs_after(100), NULL));
 	check_ok(kvs_pin(kv, kvs_str("k"), &v, &pin));
-	check_u64((uint64_t)v.expires_at_ms, (uint64_t)now_ms + 100);
-	now_ms += 100;
+	check_u64((uint64_t)v.expires_at_ms, (uint64_t)atomic_load(&now_ms) + 100);
+	atomic_fetch_add(&now_ms, 100);
 	check_status(kvs_pin(kv, kvs_str("k"), &v, &none), KVS_ERR_NOT_FOUND);
 	check_ok(kvs_set(kv, kvs_str("k"), kvs_str("again"), NULL));
 	check_ok(kvs_drain(kv));
