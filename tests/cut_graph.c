@@ -4,21 +4,21 @@
  *
  * NODES are operations, an edge says "before". What returned before another was called is before it.
  *
- * KEYS  A write names the version that it found, so each life of a key is a chain. Lives do not
- * overlap: of two, the one that can have ended before the other began is first (if both can, by
- * version). So the writes of a key stand in one order.
+ * KEYS  A write names the version that it found, so each life of a key, from an insert to its delete, is
+ * a chain.
  *
  * READS  of version v, and snapshots that have v: write of v -> read -> next write of the key.
  *
- * ABSENT  A read that found nothing lies in a gap between two lives. The clock says which are possible. Of
- * several, one is chosen thus: whatever
- * must lie before the read; for as long as the last write of the key among that is not a delete, the delete that
- * ends this life, and what must lie before it. The gap behind is the first that is possible, and since
- * all of it was forced, no later one helps where it does not fit. A snapshot is a read of all keys at
- * once. With all gaps chosen, no cycle means that every topological order is a witness.
+ * CHOICES  Two lives of a key do not overlap: one ends before the other begins. What found a key absent
+ * lies outside each of its lives: before the insert or behind the delete. Each is a choice of two edges.
+ * Given one of each without a cycle, every topological order is a witness: in it each write finds what it
+ * has found, and each read, and each snapshot, which is a read of all keys at once. And a witness makes every
+ * choice. So the history is linearizable if and only if the choices can be made.
  *
- * A cycle is a violation, unless something was chosen that was not forced: the order of two lives, or
- * the gap of a plain read that another of them rests on. Then it is undecided.
+ * SEARCH  An edge is impossible where its end is before its start already, and the other one of its choice is forced.
+ * When nothing more is forced, one choice is tried, and the other if that fails; the earliest by the
+ * clock, so that what contradicts it is near. What is before what is kept closed (reach), so both are
+ * one look. Only a search that has tried too much leaves a history undecided.
  */
 #include "cut_graph.h"
 
@@ -27,6 +27,7 @@
 
 #define WORDS (GRAPH_NODES / 64)
 #define NONE UINT32_MAX
+#define TRIES_MAX 20000u
 
 struct set {
 	uint64_t word[WORDS];
@@ -37,19 +38,25 @@ struct life {
 	uint32_t last;  /* of the delete; NONE: it goes on */
 };
 
-struct key_order {
-	struct life lives[GRAPH_NODES];
-	uint32_t count;
+struct edge {
+	uint32_t from; /* NONE: there is no such edge */
+	uint32_t to;
+};
+
+struct choice {
+	struct edge edge[2];
 };
 
 struct graph {
 	const struct graph_op *ops;
 	uint32_t count;
-	struct set before[GRAPH_NODES]; /* direct predecessors */
+	struct set reach[GRAPH_NODES];  /* what each is before: closed under transitivity */
 	uint32_t next[GRAPH_NODES];     /* of a write: the next write of its life, or NONE */
-	uint32_t life[GRAPH_NODES];     /* of a write: number in its key's order */
-	struct key_order keys[GRAPH_KEYS];
-	bool guessed;
+	struct life lives[GRAPH_NODES]; /* of one key */
+	struct choice *choices;         /* in front those that are still open */
+	uint32_t made;
+	uint32_t room;
+	uint32_t tries;
 	const char *why;
 };
 
@@ -63,11 +70,6 @@ static void add(struct set *s, uint32_t i)
 	s->word[i / 64] |= (uint64_t)1 << (i % 64);
 }
 
-static void edge(struct graph *g, uint32_t from, uint32_t to)
-{
-	add(&g->before[to], from);
-}
-
 static bool fault(struct graph *g, const char *why)
 {
 	g->why = why;
@@ -79,22 +81,43 @@ static bool is_write(const struct graph_op *o)
 	return o->kind == GRAPH_WRITE || o->kind == GRAPH_DELETE;
 }
 
-/* ---- Chains of writes ---- */
+/* ---- Edges ---- */
 
-static uint32_t writer_of(const struct graph *g, uint32_t key, uint64_t version)
-{
-	for (uint32_t i = 0; i < g->count; i++)
-		if (g->ops[i].kind == GRAPH_WRITE && g->ops[i].key == key && g->ops[i].version == version)
-			return i;
-	return NONE;
-}
-
+/* The order of intervals is transitive, so this is closed. */
 static void add_real_time(struct graph *g)
 {
 	for (uint32_t i = 0; i < g->count; i++)
 		for (uint32_t j = 0; j < g->count; j++)
 			if (g->ops[i].end < g->ops[j].start)
-				edge(g, i, j);
+				add(&g->reach[i], j);
+}
+
+/* false: it closes a cycle. */
+static bool add_edge(struct graph *g, uint32_t from, uint32_t to)
+{
+	if (from == to || has(&g->reach[to], from))
+		return fault(g, "no order explains all of it");
+	if (has(&g->reach[from], to))
+		return true;
+	for (uint32_t x = 0; x < g->count; x++) {
+		if ((x != from && !has(&g->reach[x], from)) || has(&g->reach[x], to))
+			continue;
+		add(&g->reach[x], to);
+		for (uint32_t w = 0; w < WORDS; w++)
+			g->reach[x].word[w] |= g->reach[to].word[w];
+	}
+	return true;
+}
+
+/* ---- Writes ---- */
+
+static uint32_t writer_of(const struct graph *g, uint32_t key, uint64_t version)
+{
+	for (uint32_t i = 0; i < g->count; i++)
+		if (g->ops[i].kind == GRAPH_WRITE && g->ops[i].key == key &&
+		    g->ops[i].version == version)
+			return i;
+	return NONE;
 }
 
 static bool link_writes(struct graph *g)
@@ -115,59 +138,8 @@ static bool link_writes(struct graph *g)
 		if (o->kind == GRAPH_WRITE && o->version < o->found)
 			return fault(g, "versions shrink along a life");
 		g->next[before] = i;
-		edge(g, before, i);
-	}
-	return true;
-}
-
-/* Can life @a have ended before @b began? */
-static bool can_precede(const struct graph *g, const struct life *a, const struct life *b)
-{
-	return a->last != NONE && g->ops[a->last].start < g->ops[b->first].end;
-}
-
-static bool precedes(struct graph *g, const struct life *a, const struct life *b)
-{
-	bool forward = can_precede(g, a, b), backward = can_precede(g, b, a);
-
-	if (forward != backward)
-		return forward;
-	g->guessed = true;
-	return g->ops[a->first].version < g->ops[b->first].version;
-}
-
-static void place_life(struct graph *g, struct key_order *k, struct life life)
-{
-	uint32_t at = k->count++;
-
-	while (at > 0 && precedes(g, &life, &k->lives[at - 1])) {
-		k->lives[at] = k->lives[at - 1];
-		at--;
-	}
-	k->lives[at] = life;
-}
-
-static bool order_lives(struct graph *g, uint32_t key)
-{
-	struct key_order *k = &g->keys[key];
-
-	for (uint32_t i = 0; i < g->count; i++) {
-		struct life life = { i, i };
-
-		if (g->ops[i].kind != GRAPH_WRITE || g->ops[i].key != key || g->ops[i].found != 0)
-			continue;
-		while (life.last != NONE && g->ops[life.last].kind == GRAPH_WRITE)
-			life.last = g->next[life.last];
-		place_life(g, k, life);
-	}
-	for (uint32_t n = 0; n < k->count; n++) {
-		for (uint32_t i = k->lives[n].first; i != NONE; i = g->next[i])
-			g->life[i] = n;
-		if (n + 1 == k->count)
-			break;
-		if (k->lives[n].last == NONE)
-			return fault(g, "a key is inserted while it is there");
-		edge(g, k->lives[n].last, k->lives[n + 1].first);
+		if (!add_edge(g, before, i))
+			return false;
 	}
 	return true;
 }
@@ -190,10 +162,8 @@ static bool link_present(struct graph *g, uint32_t i, uint32_t key)
 
 	if (before == NONE)
 		return fault(g, "a read found what nobody wrote");
-	edge(g, before, i);
-	if (g->next[before] != NONE)
-		edge(g, i, g->next[before]);
-	return true;
+	return add_edge(g, before, i) &&
+	       (g->next[before] == NONE || add_edge(g, i, g->next[before]));
 }
 
 static bool link_all_present(struct graph *g)
@@ -206,173 +176,176 @@ static bool link_all_present(struct graph *g)
 	return true;
 }
 
-/* Can what found key absent at @o lie in the gap before life @n? By the clock. */
-static bool can_lie_before(const struct graph *g, const struct graph_op *o, const struct key_order *k, uint32_t n)
+/* ---- Choices ---- */
+
+static bool add_choice(struct graph *g, struct edge a, struct edge b)
 {
-	if (n > 0 && (k->lives[n - 1].last == NONE || g->ops[k->lives[n - 1].last].start >= o->end))
-		return false;
-	return n == k->count || g->ops[k->lives[n].first].end > o->start;
-}
+	if (g->made == g->room) {
+		uint32_t room = g->room ? 2 * g->room : 1024;
+		struct choice *more = realloc(g->choices, room * sizeof(*more));
 
-/* What is forced by the clock alone: operation @i lies between the first gap that it can be in and the last. */
-static bool bound_absent(struct graph *g, uint32_t i, uint32_t key)
-{
-	const struct key_order *k = &g->keys[key];
-	uint32_t first = NONE, last = 0;
-
-	for (uint32_t n = 0; n <= k->count; n++) {
-		if (!can_lie_before(g, &g->ops[i], k, n))
-			continue;
-		first = first == NONE ? n : first;
-		last = n;
-	}
-	if (first == NONE)
-		return fault(g, "a key is absent that is there all the time");
-	if (first > 0)
-		edge(g, k->lives[first - 1].last, i);
-	if (last < k->count)
-		edge(g, i, k->lives[last].first);
-	return true;
-}
-
-static bool bound_all_absent(struct graph *g)
-{
-	for (uint32_t i = 0; i < g->count; i++)
-		for (uint32_t key = 0; key < GRAPH_KEYS; key++)
-			if (reads_key(&g->ops[i], key) && found_by(&g->ops[i], key) == 0 &&
-			    !bound_absent(g, i, key))
-				return false;
-	return true;
-}
-
-/* All that is before a member joins the set. */
-static void close_down(const struct graph *g, struct set *s)
-{
-	static uint32_t stack[GRAPH_NODES];
-	uint32_t depth = 0;
-
-	for (uint32_t i = 0; i < g->count; i++)
-		if (has(s, i))
-			stack[depth++] = i;
-	while (depth > 0) {
-		uint32_t i = stack[--depth];
-
-		for (uint32_t w = 0; w < WORDS; w++) {
-			uint64_t fresh = g->before[i].word[w] & ~s->word[w];
-
-			s->word[w] |= fresh;
-			for (; fresh; fresh &= fresh - 1)
-				stack[depth++] = w * 64 + (uint32_t)__builtin_ctzll(fresh);
+		if (!more) {
+			g->tries = TRIES_MAX;
+			return fault(g, "no memory");
 		}
+		g->choices = more;
+		g->room = room;
 	}
+	g->choices[g->made++] = (struct choice){ { a, b } };
+	return true;
 }
 
-/* The last life of @key that began in @s, or NONE. */
-static uint32_t last_life(const struct graph *g, const struct set *s, uint32_t key)
+static uint32_t find_lives(struct graph *g, uint32_t key)
 {
-	for (uint32_t n = g->keys[key].count; n-- > 0;)
-		if (has(s, g->keys[key].lives[n].first))
-			return n;
-	return NONE;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < g->count; i++) {
+		struct life life = { i, i };
+
+		if (g->ops[i].kind != GRAPH_WRITE || g->ops[i].key != key || g->ops[i].found != 0)
+			continue;
+		while (life.last != NONE && g->ops[life.last].kind == GRAPH_WRITE)
+			life.last = g->next[life.last];
+		g->lives[n++] = life;
+	}
+	return n;
 }
 
-/* End the lives that must have ended where operation @i found nothing. false: one never ends. */
-static bool end_lives(struct graph *g, uint32_t i, struct set *past)
+/* Lives @a and @b, or life @a and a single operation that lies outside of it. */
+static bool keep_apart(struct graph *g, struct life a, struct life b)
+{
+	struct edge forward = { a.last, b.first };
+	struct edge backward = { b.last, a.first };
+
+	return add_choice(g, forward, backward);
+}
+
+static bool add_choices(struct graph *g, uint32_t key)
+{
+	uint32_t lives = find_lives(g, key);
+
+	for (uint32_t n = 0; n < lives; n++) {
+		for (uint32_t m = 0; m < n; m++)
+			if (!keep_apart(g, g->lives[m], g->lives[n]))
+				return false;
+		for (uint32_t i = 0; i < g->count; i++)
+			if (reads_key(&g->ops[i], key) && found_by(&g->ops[i], key) == 0 &&
+			    !keep_apart(g, g->lives[n], (struct life){ i, i }))
+				return false;
+	}
+	return true;
+}
+
+/* ---- Search ---- */
+
+static bool is_there(const struct graph *g, struct edge e)
+{
+	return e.from != NONE && has(&g->reach[e.from], e.to);
+}
+
+static bool is_possible(const struct graph *g, struct edge e)
+{
+	return e.from != NONE && e.from != e.to && !has(&g->reach[e.to], e.from);
+}
+
+enum state { OPEN, SETTLED, FORCED, IMPOSSIBLE };
+
+static enum state look_at(struct graph *g, const struct choice *c)
+{
+	bool first, second;
+
+	if (is_there(g, c->edge[0]) || is_there(g, c->edge[1]))
+		return SETTLED;
+	first = is_possible(g, c->edge[0]);
+	second = is_possible(g, c->edge[1]);
+	if (first && second)
+		return OPEN;
+	if (!first && !second)
+		return IMPOSSIBLE;
+	(void)add_edge(g, c->edge[!first].from, c->edge[!first].to);
+	return FORCED;
+}
+
+/* Make what is forced, until nothing is. Choices that are made go behind the open ones. */
+static bool make_forced(struct graph *g, uint32_t *open)
 {
 	bool more = true;
 
 	while (more) {
 		more = false;
-		close_down(g, past);
-		for (uint32_t key = 0; key < GRAPH_KEYS; key++) {
-			uint32_t n = last_life(g, past, key);
+		for (uint32_t i = 0; i < *open;) {
+			struct choice c = g->choices[i];
+			enum state state = look_at(g, &c);
 
-			if (!reads_key(&g->ops[i], key) || found_by(&g->ops[i], key) != 0 || n == NONE)
+			if (state == IMPOSSIBLE)
+				return fault(g, "no order explains all of it");
+			more |= state == FORCED;
+			if (state == OPEN) {
+				i++;
 				continue;
-			if (g->keys[key].lives[n].last == NONE)
-				return fault(g, "a key is absent that is there from then on");
-			if (has(past, g->keys[key].lives[n].last))
-				continue;
-			add(past, g->keys[key].lives[n].last);
-			more = true;
+			}
+			g->choices[i] = g->choices[--*open];
+			g->choices[*open] = c;
 		}
 	}
 	return true;
 }
 
-/* Choose the gaps of operation @i. */
-static bool link_absent(struct graph *g, uint32_t i)
+static uint64_t began(const struct graph *g, const struct choice *c)
 {
-	struct set past = g->before[i];
+	uint64_t a = g->ops[c->edge[0].from].start;
+	uint64_t b = g->ops[c->edge[1].from].start;
 
-	if (!end_lives(g, i, &past))
+	return a < b ? a : b;
+}
+
+static struct choice earliest(const struct graph *g, uint32_t open)
+{
+	uint32_t best = 0;
+
+	for (uint32_t i = 1; i < open; i++)
+		if (began(g, &g->choices[i]) < began(g, &g->choices[best]))
+			best = i;
+	return g->choices[best];
+}
+
+static bool solve(struct graph *g, uint32_t open)
+{
+	struct set *saved;
+	struct choice c;
+	bool good = false;
+
+	if (!make_forced(g, &open))
 		return false;
-	if (has(&past, i))
-		return fault(g, "what was found cannot have been so at one instant");
-	for (uint32_t key = 0; key < GRAPH_KEYS; key++) {
-		uint32_t n;
-
-		if (!reads_key(&g->ops[i], key) || found_by(&g->ops[i], key) != 0)
-			continue;
-		n = last_life(g, &past, key);
-		if (n != NONE)
-			edge(g, g->keys[key].lives[n].last, i);
-		n = n == NONE ? 0 : n + 1;
-		if (n < g->keys[key].count)
-			edge(g, i, g->keys[key].lives[n].first);
+	if (open == 0)
+		return true;
+	if (g->tries == TRIES_MAX)
+		return fault(g, "too much was tried");
+	g->tries++;
+	saved = malloc(g->count * sizeof(*saved));
+	if (!saved) {
+		g->tries = TRIES_MAX;
+		return fault(g, "no memory");
 	}
-	return true;
-}
-
-static bool link_all_absent(struct graph *g, enum graph_kind kind)
-{
-	for (uint32_t i = 0; i < g->count; i++)
-		if (g->ops[i].kind == kind && !link_absent(g, i))
-			return false;
-	return true;
-}
-
-/* ---- The verdict ---- */
-
-static bool is_acyclic(struct graph *g)
-{
-	static uint32_t waits[GRAPH_NODES];
-	static uint32_t ready[GRAPH_NODES];
-	uint32_t depth = 0, done = 0;
-
-	memset(waits, 0, sizeof(waits));
-	for (uint32_t i = 0; i < g->count; i++) {
-		for (uint32_t w = 0; w < WORDS; w++)
-			waits[i] += (uint32_t)__builtin_popcountll(g->before[i].word[w]);
-		if (waits[i] == 0)
-			ready[depth++] = i;
+	memcpy(saved, g->reach, g->count * sizeof(*saved));
+	c = earliest(g, open);
+	for (unsigned i = 0; i < 2 && !good && g->tries < TRIES_MAX; i++) {
+		memcpy(g->reach, saved, g->count * sizeof(*saved));
+		good = add_edge(g, c.edge[i].from, c.edge[i].to) && solve(g, open);
 	}
-	while (depth > 0) {
-		uint32_t i = ready[--depth];
-
-		done++;
-		for (uint32_t j = 0; j < g->count; j++)
-			if (has(&g->before[j], i) && --waits[j] == 0)
-				ready[depth++] = j;
-	}
-	return done == g->count || fault(g, "a cycle");
+	free(saved);
+	return good;
 }
 
 static bool is_right(struct graph *g)
 {
 	add_real_time(g);
-	if (!link_writes(g))
+	if (!link_writes(g) || !link_all_present(g))
 		return false;
 	for (uint32_t key = 0; key < GRAPH_KEYS; key++)
-		if (!order_lives(g, key))
+		if (!add_choices(g, key))
 			return false;
-	if (!link_all_present(g) || !bound_all_absent(g) || !is_acyclic(g) ||
-	    !link_all_absent(g, GRAPH_SNAPSHOT) || !is_acyclic(g))
-		return false;
-	if (link_all_absent(g, GRAPH_READ) && is_acyclic(g))
-		return true;
-	g->guessed = true;
-	return false;
+	return solve(g, g->made);
 }
 
 enum graph_outcome graph_check(const struct graph_op *ops, size_t count, const char **ret_why)
@@ -386,10 +359,12 @@ enum graph_outcome graph_check(const struct graph_op *ops, size_t count, const c
 		g->count = (uint32_t)count;
 		if (is_right(g))
 			outcome = GRAPH_RIGHT;
-		else if (!g->guessed)
+		else if (g->tries < TRIES_MAX)
 			outcome = GRAPH_VIOLATION;
 		*ret_why = g->why;
 	}
+	if (g != NULL)
+		free(g->choices);
 	free(g);
 	return outcome;
 }

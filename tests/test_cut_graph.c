@@ -16,6 +16,19 @@
 #include "cut_near.h"
 #include "lin.h"
 
+static void print_ops(const struct graph_op *ops, size_t n)
+{
+	static const char *const names[] = { "write", "delete", "read", "snapshot" };
+
+	for (size_t i = 0; i < n; i++)
+		util_note("  [%llu %llu] %s key %u found %llu version %llu cut %llu %llu %llu %llu",
+			  (unsigned long long)ops[i].start, (unsigned long long)ops[i].end,
+			  names[ops[i].kind], ops[i].key, (unsigned long long)ops[i].found,
+			  (unsigned long long)ops[i].version, (unsigned long long)ops[i].cut[0],
+			  (unsigned long long)ops[i].cut[1], (unsigned long long)ops[i].cut[2],
+			  (unsigned long long)ops[i].cut[3]);
+}
+
 /* ---- The checker ------------------------------------------------------------------------ */
 
 #define W(key, start, end, found, version) { GRAPH_WRITE, key, start, end, found, version, { 0 } }
@@ -53,6 +66,15 @@ static const struct hand_made hand_made[] = {
 	  { W(0, 1, 2, 0, 1), W(1, 1, 9, 0, 2), R(1, 3, 4, 2), S(1, 9, 1, 0), S(10, 11, 0, 2) } },
 	{ "two snapshots cross", GRAPH_VIOLATION,
 	  { W(0, 1, 20, 0, 1), S(2, 3, 1, 0), S(4, 5, 0, 0) } },
+	{ "the later version lived first", GRAPH_RIGHT,
+	  { W(0, 1, 20, 0, 5), D(0, 2, 30, 5), W(0, 1, 20, 0, 3), D(0, 2, 30, 3), R(0, 5, 6, 5),
+	    R(0, 7, 8, 3) } },
+	{ "each of two lives was seen before the other", GRAPH_VIOLATION,
+	  { W(0, 1, 20, 0, 5), D(0, 2, 30, 5), W(0, 1, 20, 0, 3), D(0, 2, 30, 3), R(0, 5, 6, 5),
+	    R(0, 7, 8, 3), R(0, 9, 10, 5) } },
+	{ "absent in the later gap, for what was seen before", GRAPH_RIGHT,
+	  { W(0, 1, 2, 0, 1), D(0, 3, 30, 1), W(0, 3, 30, 0, 2), D(0, 3, 30, 2), R(0, 5, 6, 2),
+	    R(0, 7, 40, 0) } },
 	{ "two writes replace the same", GRAPH_VIOLATION,
 	  { W(0, 1, 2, 0, 1), W(0, 3, 9, 1, 2), W(0, 3, 9, 1, 3) } },
 };
@@ -74,6 +96,121 @@ static void test_checker_judges_hand_made_histories(void **state)
 			util_fail(__FILE__, __LINE__, "outcome %d: %s", got, why ? why : "right");
 	}
 	util_context(NULL);
+}
+
+/* Small histories, judged by trying every order as well. */
+
+#define SMALL_OPS 7u
+#define SMALL_KEYS 2u
+
+struct small {
+	struct graph_op ops[SMALL_OPS];
+	size_t count;
+	uint64_t state[SMALL_KEYS]; /* versions */
+	uint64_t lives;
+	unsigned done; /* bits */
+};
+
+static bool small_fits(const struct graph_op *o, uint64_t state[SMALL_KEYS])
+{
+	if (o->kind == GRAPH_SNAPSHOT)
+		return o->cut[0] == state[0] && o->cut[1] == state[1];
+	if (o->found != state[o->key])
+		return false;
+	if (o->kind != GRAPH_READ)
+		state[o->key] = o->kind == GRAPH_WRITE ? o->version : 0;
+	return true;
+}
+
+static bool small_is_first(const struct small *s, size_t i)
+{
+	for (size_t j = 0; j < s->count; j++)
+		if (!(s->done >> j & 1) && s->ops[j].end < s->ops[i].start)
+			return false;
+	return !(s->done >> i & 1);
+}
+
+static bool small_is_right(const struct small *s)
+{
+	for (size_t i = 0; i < s->count; i++) {
+		struct small next = *s;
+
+		next.done |= 1u << i;
+		if (small_is_first(s, i) && small_fits(&s->ops[i], next.state) && small_is_right(&next))
+			return true;
+	}
+	return s->done == (1u << s->count) - 1;
+}
+
+/* What happens at one instant: versions fall from life to life and grow within one. */
+static void small_one(struct small *s, struct graph_op *o, struct rng *r)
+{
+	uint64_t *state = &s->state[o->key];
+	uint64_t how = rng_below(r, 8);
+
+	o->found = *state;
+	o->kind = how < 3 ? GRAPH_WRITE : how < 5 && *state ? GRAPH_DELETE : how < 7 ? GRAPH_READ : GRAPH_SNAPSHOT;
+	if (o->kind == GRAPH_WRITE)
+		*state = o->version = *state ? *state + 1 : 1000 - 10 * ++s->lives;
+	else if (o->kind == GRAPH_DELETE)
+		*state = 0;
+	else if (o->kind == GRAPH_SNAPSHOT)
+		memcpy(o->cut, s->state, sizeof(s->state));
+}
+
+static void small_make(struct small *s, struct rng *r)
+{
+	memset(s, 0, sizeof(*s));
+	s->count = 3 + rng_below(r, SMALL_OPS - 2);
+	for (size_t i = 0; i < s->count; i++) {
+		struct graph_op *o = &s->ops[i];
+
+		o->key = (uint32_t)rng_below(r, SMALL_KEYS);
+		o->start = 100 + 10 * i - rng_below(r, 20);
+		o->end = 101 + 10 * i + rng_below(r, 20);
+		small_one(s, o, r);
+	}
+	memset(s->state, 0, sizeof(s->state));
+}
+
+/* Let one read or snapshot have seen what another operation has to do with. */
+static void small_spoil(struct small *s, struct rng *r)
+{
+	struct graph_op *o = &s->ops[rng_below(r, s->count)];
+	const struct graph_op *other = &s->ops[rng_below(r, s->count)];
+
+	if (o->kind == GRAPH_SNAPSHOT)
+		o->cut[other->key] = rng_below(r, 2) ? other->version : other->found;
+	else if (o->kind == GRAPH_READ && o->key == other->key)
+		o->found = rng_below(r, 2) ? other->version : other->found;
+}
+
+static void test_checker_agrees_with_every_order(void **state)
+{
+	uint64_t count = util_scaled(5000, 20000, 1000000), right = 0;
+	struct rng r;
+
+	(void)state;
+	rng_init(&r, 1);
+	for (uint64_t i = 0; i < count; i++) {
+		struct small s;
+		const char *why;
+		bool want;
+
+		small_make(&s, &r);
+		for (uint64_t n = rng_below(&r, 12); n > 0; n--)
+			small_spoil(&s, &r);
+		want = small_is_right(&s);
+		right += want;
+		if (graph_check(s.ops, s.count, &why) != (want ? GRAPH_RIGHT : GRAPH_VIOLATION)) {
+			print_ops(s.ops, s.count);
+			util_fail(__FILE__, __LINE__, "history %llu: %s", (unsigned long long)i,
+				  want ? why : "there is no order");
+		}
+	}
+	util_note("%llu small histories, %llu of them right", (unsigned long long)count,
+		  (unsigned long long)right);
+	check(right >= count / 4 && count - right >= count / 10);
 }
 
 /* ---- The store -------------------------------------------------------------------------- */
@@ -262,19 +399,6 @@ static size_t collect(const struct run *run, struct graph_op *all, struct totals
 	return n + SNAPSHOTS;
 }
 
-static void print_ops(const struct graph_op *ops, size_t n)
-{
-	static const char *const names[] = { "write", "delete", "read", "snapshot" };
-
-	for (size_t i = 0; i < n; i++)
-		util_note("  [%llu %llu] %s key %u found %llu version %llu cut %llu %llu %llu %llu",
-			  (unsigned long long)ops[i].start, (unsigned long long)ops[i].end,
-			  names[ops[i].kind], ops[i].key, (unsigned long long)ops[i].found,
-			  (unsigned long long)ops[i].version, (unsigned long long)ops[i].cut[0],
-			  (unsigned long long)ops[i].cut[1], (unsigned long long)ops[i].cut[2],
-			  (unsigned long long)ops[i].cut[3]);
-}
-
 static void run_history(struct run *run, struct totals *sum)
 {
 	static struct graph_op all[GRAPH_NODES];
@@ -305,7 +429,7 @@ static void run_history(struct run *run, struct totals *sum)
 
 static void test_histories_with_snapshots_are_linearizable(void **state)
 {
-	size_t histories = util_scaled(60, 200, 10000);
+	size_t histories = util_scaled_full(15, 50, 200, 10000);
 	struct run *run = calloc(1, sizeof(*run));
 	struct totals sum = { .histories = 0 };
 
@@ -329,6 +453,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_checker_judges_hand_made_histories),
+		cmocka_unit_test(test_checker_agrees_with_every_order),
 		cmocka_unit_test(test_histories_with_snapshots_are_linearizable),
 	};
 
