@@ -5,6 +5,7 @@
 
 #define NS_PER_MS INT64_C(1000000)
 #define MS_PER_S INT64_C(1000)
+#define OFFSET_TRIES 16u
 
 static int64_t ns_of(clockid_t id)
 {
@@ -29,11 +30,23 @@ static int64_t now_up(const struct kvs__clock *c)
 	return (ns_of(CLOCK_BOOTTIME) + NS_PER_MS - 1) / NS_PER_MS;
 }
 
+/* Wall minus boot time, ms. What the thread loses between reading the two would end up in it: then read again. */
 static int64_t offset_now(const struct kvs__clock *c)
 {
-	if (c->user.boot_ms)
-		return c->user.wall_ms(c->user.ctx) - c->user.boot_ms(c->user.ctx);
-	return (ns_of(CLOCK_REALTIME) - ns_of(CLOCK_BOOTTIME)) / NS_PER_MS;
+	int64_t offset = 0;
+	unsigned i;
+
+	for (i = 0; i < OFFSET_TRIES; i++) {
+		int64_t boot = kvs__clock_now(c);
+
+		if (c->user.boot_ms)
+			offset = c->user.wall_ms(c->user.ctx) - boot;
+		else
+			offset = (ns_of(CLOCK_REALTIME) - ns_of(CLOCK_BOOTTIME)) / NS_PER_MS;
+		if (kvs__clock_now(c) - boot <= 0)
+			break;
+	}
+	return offset;
 }
 
 void kvs__clock_init(struct kvs__clock *c, const struct kvs_clock *user)

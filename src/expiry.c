@@ -24,8 +24,8 @@
  *         role's holder puts a timed entry into a batch, after both.
  *         So while a message or the wheel leads to an entry it is not freed, and its address is not another entry's.
  * INV-E2  The wheel, the links of entries on it and the states above are touched under the role only.
- * INV-E3  Whoever has the role, but for flush and forget, does its work in sections and looks for a root in each. So
- *         after close has taken the root away and waited for a grace period, nobody touches the wheel.
+ * INV-E3  The role is taken, but by flush and forget, in a section that found a root, and given up before that ends. So after
+ *         close has taken the root away and waited for a grace period, nobody has the role or can take it.
  *
  * FIRING  removes this entry, never "the key": the key is looked up, and if the live entry found is not this one, somebody
  * has removed it and its RETIRED is on its way. It goes the way of every delete: mark, unlink, then to the snapshot
@@ -303,27 +303,6 @@ static unsigned fire_some(struct shift *s, struct kvs__root *root, unsigned budg
 
 /* ---- pieces ---- */
 
-/* One section. Adds to *@done what was done. true: there may be more. */
-static bool piece(struct shift *s, int64_t now_ms, uint64_t *done)
-{
-	struct kvs__root *root;
-	unsigned timers = 0;
-	unsigned messages = 0;
-
-	kvs__rcu_read_lock();
-	root = load_seq_cst(&s->kv->root);
-	if (root) {
-		kvs__wheel_advance(&s->x->wheel, now_ms > 0 ? (uint64_t)now_ms : 0);
-		timers = fire_some(s, root, PIECE);
-		messages = read_mail(s, PIECE);
-		bury_dead(s);
-		batch_release(s);
-	}
-	kvs__rcu_read_unlock();
-	*done += timers + messages;
-	return timers == PIECE || messages == PIECE;
-}
-
 static bool has_mail(const struct shift *s)
 {
 	const struct kvs__slot *slot;
@@ -336,24 +315,53 @@ static bool has_mail(const struct shift *s)
 	return false;
 }
 
-enum kvs__expiry_left kvs__expiry_pass(struct kvs *kv, int64_t now_ms, uint64_t *budget)
+/* The role is had. Adds to *@done what was done. */
+static enum kvs__expiry_left work(struct shift *s, struct kvs__root *root, int64_t now_ms,
+				  uint64_t *done)
+{
+	unsigned timers, messages;
+
+	kvs__wheel_advance(&s->x->wheel, now_ms > 0 ? (uint64_t)now_ms : 0);
+	messages = read_mail(s, PIECE);
+	timers = fire_some(s, root, PIECE);
+	bury_dead(s);
+	batch_release(s);
+	*done += timers + messages;
+	if (timers == PIECE || messages == PIECE)
+		return KVS__EXPIRY_NOW;
+	return s->x->wheel.count || s->x->dead || has_mail(s) ? KVS__EXPIRY_LATER
+							      : KVS__EXPIRY_NONE;
+}
+
+/* One section: the role is taken where the store was found open, and given up before the section ends. */
+static enum kvs__expiry_left piece(struct kvs *kv, int64_t now_ms, uint64_t *done)
 {
 	enum kvs__expiry_left left = KVS__EXPIRY_NONE;
+	struct kvs__root *root;
 	struct shift s;
-	uint64_t done = 0;
-	bool more;
 
-	if (!shift_begin(&s, kv, false))
-		return KVS__EXPIRY_LATER;
-	do
-		more = piece(&s, now_ms, &done);
-	while (more && done < *budget);
-	*budget -= done < *budget ? done : *budget;
-	if (more)
-		left = KVS__EXPIRY_NOW;
-	else if (s.x->wheel.count || s.x->dead || has_mail(&s))
+	kvs__rcu_read_lock();
+	root = load_seq_cst(&kv->root);
+	if (root) {
 		left = KVS__EXPIRY_LATER;
-	shift_end(&s);
+		if (shift_begin(&s, kv, false)) {
+			left = work(&s, root, now_ms, done);
+			shift_end(&s);
+		}
+	}
+	kvs__rcu_read_unlock();
+	return left;
+}
+
+enum kvs__expiry_left kvs__expiry_pass(struct kvs *kv, int64_t now_ms, uint64_t *budget)
+{
+	enum kvs__expiry_left left;
+	uint64_t done = 0;
+
+	do
+		left = piece(kv, now_ms, &done);
+	while (left == KVS__EXPIRY_NOW && done < *budget);
+	*budget -= done < *budget ? done : *budget;
 	return left;
 }
 
@@ -361,14 +369,10 @@ void kvs__expiry_help(struct kvs *kv, struct kvs__slot *slot)
 {
 	uint64_t sent = load_relaxed(&slot->sent);
 	uint64_t done = 0;
-	struct shift s;
 
 	if (likely(sent % HELP_EVERY || sent - load_relaxed(&slot->seen) < HELP_ABOVE))
 		return;
-	if (!shift_begin(&s, kv, false))
-		return;
-	(void)piece(&s, kvs__clock_now(&kv->clock), &done);
-	shift_end(&s);
+	(void)piece(kv, kvs__clock_now(&kv->clock), &done);
 }
 
 bool kvs__expiry_flush(struct kvs *kv)

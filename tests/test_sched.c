@@ -75,7 +75,7 @@ struct alphabet {
 	uint8_t op[20];
 };
 
-enum { FIRST_OPS, ALL_OPS, FEW_OPS, PIN_OPS, WRITES };
+enum { FIRST_OPS, ALL_OPS, FEW_OPS, PIN_OPS, WRITES, TIME_OPS, RENEW_OPS };
 
 static const struct alphabet alphabets[] = {
 	[ALL_OPS] = { 18,
@@ -85,6 +85,14 @@ static const struct alphabet alphabets[] = {
 	[PIN_OPS] = { 5,
 		      { OP_CODE(OP_SET, 0), OP_CODE(OP_DELETE, 0), OP_CODE(OP_PIN, 0),
 			OP_CODE(OP_PIN, 1), OP_CODE(OP_BATCH_DELETE, 0) } },
+	[TIME_OPS] = { 10,
+		       { OP_CODE(OP_SET, 0), OP_CODE(OP_ADD, 0), OP_CODE(OP_REPLACE, 0),
+			 OP_CODE(OP_DELETE, 0), OP_CODE(OP_GET, 0), OP_CODE(OP_SCAN, 0),
+			 OP_CODE(OP_INCREMENT, 0), OP_CODE(OP_SET_TIMED, 0),
+			 OP_CODE(OP_SET_TIMED, 1), OP_CODE(OP_TOUCH, 0) } },
+	[RENEW_OPS] = { 5,
+			{ OP_CODE(OP_SET, 0), OP_CODE(OP_DELETE, 0), OP_CODE(OP_GET, 0),
+			  OP_CODE(OP_SET_TIMED, 0), OP_CODE(OP_TOUCH, 0) } },
 	[FEW_OPS] = { 7,
 		      { OP_CODE(OP_ADD, 0), OP_CODE(OP_DELETE, 0), OP_CODE(OP_GET, 0),
 			OP_CODE(OP_INCREMENT, 0), OP_CODE(OP_BATCH_GET, 0),
@@ -142,7 +150,7 @@ static void run_program(const struct program *p, const struct sched_plan *plan)
 
 static bool has_snapshot(const struct group *g)
 {
-	return g->third >= THIRD_CUT;
+	return g->third >= THIRD_CUT && g->third <= THIRD_ABORT;
 }
 
 static const struct alphabet *alphabet_of(const struct group *g)
@@ -176,10 +184,10 @@ static void list_make(const struct group *g, struct program *p, unsigned list, u
 						: (uint8_t)(number % OP_COUNT);
 }
 
-/* Programs of the first 13 operations only belong to groups without an alphabet, and beside snapshots. */
+/* Programs of the first 13 operations only belong to groups without an alphabet, and beside snapshots and time. */
 static bool is_new(const struct group *g, const struct program *p)
 {
-	if (!alphabet_of(g) || has_snapshot(g))
+	if (!alphabet_of(g) || has_snapshot(g) || THIRD_HAS_TIME(g->third))
 		return true;
 	for (unsigned l = 0; l < p->lists; l++)
 		for (unsigned i = 0; i < p->ops[l]; i++)
@@ -444,6 +452,20 @@ static const struct group groups[] = {
 	  { 5328, 1000000, 10000, 1000, 10000, 0, 100000, 100000, 1000 } },
 	{ "cut-random", CI, 0, 0, THIRD_CUT, { 0, 0 }, 0, false, SCHED_RANDOM, 50, { .programs = 240 } },
 	{ "cut-pct", CI, 0, 0, THIRD_CUT, { 0, 0 }, 0, false, SCHED_PCT, 50, { .programs = 240 } },
+	{ "time-1x1", CI, BIT(KEYS_NEAR), BOTH, THIRD_TIME, { 1, 1 }, 2, false, SCHED_SEARCH, TIME_OPS,
+	  { 100, 10000, 1000, 100, 100, 0, 0, 0, 0 } },
+	{ "time-1x1-equal", FULL, BIT(KEYS_EQUAL), BOTH, THIRD_TIME, { 1, 1 }, 2, false, SCHED_SEARCH, TIME_OPS,
+	  { 100, 10000, 1000, 100, 100, 0, 0, 0, 0 } },
+	{ "time-2x1", FULL, ALL_KEYS, BOTH, THIRD_TIME, { 2, 1 }, 2, false, SCHED_SEARCH, RENEW_OPS,
+	  { 200, 10000, 1000, 100, 100, 0, 0, 0, 0 } },
+	{ "time-2x1-all", LONG, ALL_KEYS, BOTH, THIRD_TIME, { 2, 1 }, 2, false, SCHED_SEARCH, TIME_OPS,
+	  { 2000, 100000, 10000, 1000, 1000, 0, 0, 0, 0 } },
+	{ "late-1x1", CI, BIT(KEYS_NEAR), BIT(INIT_FULL), THIRD_LATE, { 1, 1 }, 2, false, SCHED_SEARCH, TIME_OPS,
+	  { 50, 10000, 1000, 100, 100, 0, 0, 0, 0 } },
+	{ "late-2x1", LONG, ALL_KEYS, BIT(INIT_FULL), THIRD_LATE, { 2, 1 }, 2, false, SCHED_SEARCH, TIME_OPS,
+	  { 1000, 100000, 10000, 1000, 1000, 0, 0, 0, 0 } },
+	{ "close-1x1", CI, BIT(KEYS_NEAR), BIT(INIT_FULL), THIRD_CLOSE, { 1, 1 }, 2, false, SCHED_SEARCH,
+	  RENEW_OPS, { 15, 10000, 100, 10, 10, 0, 1000, 0, 0 } },
 	{ "random", CI, 0, 0, THIRD_NONE, { 0, 0 }, 0, false, SCHED_RANDOM, 100, { .programs = 720 } },
 	{ "pct", CI, 0, 0, THIRD_NONE, { 0, 0 }, 0, false, SCHED_PCT, 100, { .programs = 720 } },
 	{ "reduction", CI, ALL_KEYS, BOTH, THIRD_NONE, { 2, 2 }, 2, false, COMPARE, 2000,

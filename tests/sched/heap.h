@@ -28,6 +28,7 @@
 
 /* The first words of the heap are never allocated: names for things that are no memory. */
 #define HEAP_WORD_RCU 1u
+#define HEAP_WORD_CLOCK 2u /* the store's clock: restored like all else */
 
 extern unsigned char heap_bytes[HEAP_SIZE];
 

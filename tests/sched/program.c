@@ -7,6 +7,7 @@
 
 #include "heap.h"
 #include "iter.h"
+#include "expiry.h"
 #include "maintain.h"
 #include "sched_rcu.h"
 #include "structure.h"
@@ -14,8 +15,9 @@
 static const char *const keys_names[] = { "near", "equal", "wide", "typed", "apart" };
 static const char *const init_names[] = { "empty", "full" };
 static const char *const third_names[] = { "none", "grow", "shrink", "limit", "take",
-					   "both", "cut",  "walk",   "twice", "abort" };
-static const char kind_letters[] = "sarcdgxiGSDp";
+					   "both", "cut",  "walk",   "twice", "abort",
+					   "time", "late", "close" };
+static const char kind_letters[] = "sarcdgxiGSDpeu";
 static const char *const key_bytes[KEYS] = { "A", "B" };
 
 /* The hash that the table sees; the first 47 bits are the order key. */
@@ -26,6 +28,8 @@ static const uint64_t hashes[5][KEYS] = {
 	[KEYS_WIDE] = { UINT64_C(0x0001000000000000), UINT64_C(0x0003000000000000) },
 	[KEYS_APART] = { UINT64_C(0x0100000000000000), UINT64_C(0x8100000000000000) },
 };
+
+#define ARRAY(a) (unsigned)(sizeof(a) / sizeof(*(a)))
 
 static struct setting setting;
 static struct kvs *kv;
@@ -96,6 +100,44 @@ static void object_destroy(void *object, size_t len, void *ctx)
 
 static const struct kvs_type object_type = { .clone = object_clone, .destroy = object_destroy };
 
+/* ---- time ---- */
+
+#define BEFORE 50 /* ms */
+#define DEADLINE 100
+#define AFTER 150 /* more than a tick past it */
+
+static int64_t *clock_word(void)
+{
+	return (int64_t *)(void *)(heap_bytes + 8 * HEAP_WORD_CLOCK);
+}
+
+/* Wall and boot time are the same here. */
+static int64_t clock_read(void *ctx)
+{
+	(void)ctx;
+	sched_at(clock_word(), SCHED_READ, true);
+	return *clock_word();
+}
+
+static const struct kvs_clock test_clock = { clock_read, clock_read, NULL };
+
+static void clock_move(void)
+{
+	sched_op_begin(&history.time.begin, &history.time.early);
+	sched_at(clock_word(), SCHED_WRITE, true);
+	*clock_word() = AFTER;
+	sched_op_end(&history.time.end);
+}
+
+static void turn(void)
+{
+	uint64_t budget = 1000;
+
+	(void)kvs__expiry_pass(kv, *clock_word(), &budget);
+	if (setting.third != THIRD_CLOSE)
+		(void)kvs__reclaim_take_over(&kv->reclaim, &kv->expiry.slot->batch);
+}
+
 static struct kvs__table *table(void)
 {
 	return &load_relaxed(&kv->root)->table[0];
@@ -120,13 +162,23 @@ static void put_keys(void)
 		struct seen *b = &history.before[k];
 		uint64_t value = 0x99 + k;
 
-		*b = (struct seen){ false, 0, 0 };
+		*b = (struct seen){ .present = false };
 		if (setting.init == INIT_EMPTY)
 			continue;
-		must(kvs_set(kv, kvs_str(key_bytes[k]), kvs_bytes(&value, 8), &b->version) == 0,
+		b->timed = THIRD_HAS_TIME(setting.third);
+		must(kvs_set_ex(kv, kvs_str(key_bytes[k]), kvs_bytes(&value, 8),
+				kvs_at(b->timed ? DEADLINE : 0), &b->version) == 0,
 		     "no key");
 		b->present = true;
 		b->value = value;
+	}
+	/* With time their messages wait at the start, else they are on the wheel. */
+	if (setting.third == THIRD_LATE || setting.third == THIRD_CLOSE)
+		turn();
+	if (setting.third == THIRD_LATE) {
+		*clock_word() = AFTER;
+		for (unsigned k = 0; k < KEYS; k++)
+			history.before[k].present = false;
 	}
 }
 
@@ -196,8 +248,9 @@ void program_open(const struct setting *s)
 	o.hash = KVS_HASH_USER;
 	o.hash_fn = hash;
 	o.allocator = &heap_allocator;
+	o.clock = THIRD_HAS_TIME(s->third) ? &test_clock : &clock; /* else it stands still */
+	*clock_word() = BEFORE;
 	o.type = s->keys == KEYS_TYPED ? &object_type : NULL;
-	o.clock = &clock; /* it stands still */
 	o.initial_capacity = s->keys == KEYS_WIDE ? 4096 : 0;
 	must(kvs_open(&o, &kv) == 0, "no store");
 	attach_all();
@@ -251,7 +304,7 @@ static void scan_step(struct record *r, uint64_t *cursor)
 			sched_fail("a key is on a page twice");
 		if (!r->covered[k])
 			sched_fail("a key is on a page that does not cover it");
-		*seen = (struct seen){ true, items[i].value.version, 0 };
+		*seen = (struct seen){ true, items[i].value.version, 0, false };
 		memcpy(&seen->value, items[i].value.data, items[i].value.len == 8 ? 8 : 0);
 	}
 	kvs_read_end(kv);
@@ -290,7 +343,7 @@ static void batch_get(struct record *r)
 	r->err = kvs_batch_get(kv, items, KEYS, buf, sizeof(buf), NULL);
 	for (unsigned k = 0; k < KEYS; k++) {
 		r->errs[k] = items[k].status;
-		r->page[k] = (struct seen){ !items[k].status, items[k].value.version, 0 };
+		r->page[k] = (struct seen){ !items[k].status, items[k].value.version, 0, false };
 		if (!items[k].status)
 			memcpy(&r->page[k].value, items[k].value.data, sizeof(uint64_t));
 	}
@@ -381,6 +434,12 @@ static void point_op(struct record *r, struct kvs_slice key)
 	case OP_DELETE:
 		r->err = kvs_delete(kv, key, &r->version);
 		break;
+	case OP_SET_TIMED:
+		r->err = kvs_set_ex(kv, key, val, kvs_at(DEADLINE), &r->version);
+		break;
+	case OP_TOUCH:
+		r->err = kvs_touch(kv, key, 0, &r->version);
+		break;
 	case OP_INCREMENT:
 		r->err = kvs_increment_i64(kv, key, (int64_t)r->wrote << 16, (int64_t *)&r->value,
 					   &r->version);
@@ -413,7 +472,7 @@ static void one_op(unsigned list, unsigned i)
 			mine[list].known[k] = r->version;
 	}
 	sched_op_end(&r->end);
-	if (setting.third != THIRD_TAKE)
+	if (setting.third != THIRD_TAKE && setting.third != THIRD_CLOSE)
 		(void)kvs__reclaim_take_over(&kv->reclaim, &kvs__slot_get(&kv->home)->batch);
 }
 
@@ -435,7 +494,7 @@ static void take_item(struct record *r, const struct kvs_item *item)
 
 	if (seen->present)
 		sched_fail("a key is in a snapshot twice");
-	*seen = (struct seen){ true, item->value.version, 0 };
+	*seen = (struct seen){ true, item->value.version, 0, false };
 	memcpy(&seen->value, item->value.data, item->value.len == 8 ? 8 : 0);
 }
 
@@ -513,7 +572,22 @@ static void snapshot_abort(void)
 
 static void extra_fiber(bool second)
 {
+	if (second && setting.third == THIRD_CLOSE) {
+		if (kvs_close(kv) != KVS_OK)
+			sched_fail("the store was not closed");
+		return;
+	}
 	switch (second ? THIRD_GROW : setting.third) {
+	case THIRD_TIME:
+	case THIRD_CLOSE:
+		turn();
+		clock_move();
+		turn();
+		break;
+	case THIRD_LATE:
+		turn();
+		turn();
+		break;
 	case THIRD_GROW:
 		grow();
 		break;
@@ -580,7 +654,7 @@ static const char *read_keys(const struct structure *s)
 
 		if (seen->present)
 			return "a key is in the table twice";
-		*seen = (struct seen){ true, kvs__entry_version(e), 0 };
+		*seen = (struct seen){ true, kvs__entry_version(e), 0, false };
 		memcpy(&seen->value, kvs__entry_value(e), 8);
 	}
 	return NULL;
@@ -629,6 +703,24 @@ static void begin_early(void)
 			history.record[l][i].begin = history.record[l][i].early;
 	for (unsigned i = 0; i < history.cuts; i++)
 		history.cut[i].begin = history.cut[i].early;
+	history.time.begin = history.time.early;
+}
+
+/* Closed in the middle of it all: nothing is left but what the store itself is made of. */
+static void end_closed(void)
+{
+	const char *why = NULL;
+
+	if (sched_rcu_queued())
+		why = "a callback never ran";
+	else if (heap_live() != 2 + SCHED_FIBERS + 2)
+		why = "close left something behind";
+	else if (heap_damaged())
+		why = "freed memory was written to";
+	if (why)
+		sched_fail(why);
+	else if (program_passed)
+		program_passed();
 }
 
 static void end(void)
@@ -644,6 +736,12 @@ static void end(void)
 	program_counts.handed += load_relaxed(&kv->handed_over);
 	program_counts.settled += load_relaxed(&kv->reader_settles);
 	heap_region(SCHED_MAIN);
+	if (setting.third == THIRD_CLOSE) {
+		end_closed();
+		return;
+	}
+	if (THIRD_HAS_TIME(setting.third))
+		turn(); /* all messages and timers that are left */
 	(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
 	why = structure_read(table(), &s, thorough || setting.keys == KEYS_APART);
 	if (!why)
@@ -696,11 +794,13 @@ bool program_run(const struct program *p, const struct sched_plan *plan)
 {
 	static const unsigned extra[] = {
 		[THIRD_GROW] = 1, [THIRD_SHRINK] = 1, [THIRD_TAKE] = 1,  [THIRD_BOTH] = 2,
-		[THIRD_CUT] = 1,  [THIRD_WALK] = 1,   [THIRD_TWICE] = 1, [THIRD_ABORT] = 1
+		[THIRD_CUT] = 1,  [THIRD_WALK] = 1,   [THIRD_TWICE] = 1, [THIRD_ABORT] = 1,
+		[THIRD_TIME] = 1, [THIRD_LATE] = 1,   [THIRD_CLOSE] = 2
 	};
 	struct sched_plan all = *plan;
 
 	history.program = *p;
+	history.has_time = setting.third == THIRD_TIME;
 	all.fibers = p->lists + extra[setting.third];
 	all.fn = fiber;
 	all.begin = begin;
@@ -770,7 +870,7 @@ bool program_read(const char *text, struct setting *s, struct program *p)
 	    !used)
 		return false;
 	if (!name_in(keys_names, 5, names[0], &keys) || !name_in(init_names, 2, names[1], &init) ||
-	    !name_in(third_names, 10, names[2], &third))
+	    !name_in(third_names, ARRAY(third_names), names[2], &third))
 		return false;
 	*s = (struct setting){ (enum keys)keys, (enum init)init, (enum third)third };
 	return read_ops(text + used, p);

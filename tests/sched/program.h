@@ -20,9 +20,14 @@
  *           twice  a fiber that makes two, one after the other
  *           walk   the same of a snapshot that began before everything else
  *           abort  a fiber that ends a snapshot right after it began, then makes one
+ *           time   a fiber that moves the clock past the keys' deadline and turns the wheel: keys that are there
+ *                  have that deadline
+ *           late   the clock is past it from the start: the fiber turns the wheel
+ *           close  time, and one more fiber that closes the store; answers are not checked, memory is
  *   ops     s set  a add  r replace  c compare-and-set  d delete  g get, each with its key A or B;
  *           x one step of a scan, going on where the fiber's last one stopped
  *           p pin, with its key: unpinned at the end of the list, what it held must be there still
+ *           e set with the deadline, u touch (for ever), with their key
  *           i increment, with its key; G batch get, S batch set, D batch delete of both keys
  *
  * Compare-and-set expects the version that its fiber saw last; without one, the version that
@@ -52,8 +57,12 @@ enum third {
 	THIRD_CUT,
 	THIRD_WALK,
 	THIRD_TWICE,
-	THIRD_ABORT
+	THIRD_ABORT,
+	THIRD_TIME,
+	THIRD_LATE,
+	THIRD_CLOSE
 };
+#define THIRD_HAS_TIME(third) ((third) >= THIRD_TIME)
 
 /*
  * The first 13 operations: SET A, SET B, ADD A, ..., GET B, SCAN. Then INCREMENT A and B, and the
@@ -71,10 +80,12 @@ enum {
 	OP_BATCH_SET,
 	OP_BATCH_DELETE,
 	OP_PIN,
+	OP_SET_TIMED,
+	OP_TOUCH,
 	OP_SNAPSHOT
 };
 #define OP_COUNT 13u
-#define OP_HAS_KEY(kind) ((kind) < OP_SCAN || (kind) == OP_INCREMENT || (kind) == OP_PIN)
+#define OP_HAS_KEY(kind) ((kind) < OP_SCAN || (kind) == OP_INCREMENT || (kind) >= OP_PIN)
 #define OP_IS_BATCH(kind) ((kind) >= OP_BATCH_GET && (kind) <= OP_BATCH_DELETE)
 #define OP_CODE(kind, key) (2u * (kind) + (key))
 #define OP_KIND(op) ((op) / 2u)
@@ -97,6 +108,7 @@ struct seen {
 	bool present;
 	uint64_t version;
 	uint64_t value;
+	bool timed; /* it has the deadline */
 };
 
 /* What an operation did. */
@@ -123,6 +135,8 @@ struct history {
 	unsigned cuts;
 	struct seen before[KEYS];
 	struct seen after[KEYS];
+	bool has_time;      /* the clock is moved past the deadline */
+	struct record time; /* when: begin, early, end */
 };
 
 /* program_open - Make the store of @s and seal it. program_close - and give it up. */
