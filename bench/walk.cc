@@ -22,7 +22,8 @@
 
 #include "kvs.h"
 
-namespace {
+namespace
+{
 
 constexpr int kPairs = 5;
 constexpr double kSliceSeconds = 0.25;
@@ -55,7 +56,8 @@ struct Random {
 	}
 };
 
-class Bench {
+class Bench
+{
 public:
 	Bench(uint64_t keys, size_t value_bytes) : keys_(keys), value_(value_bytes, 'v')
 	{
@@ -67,7 +69,10 @@ public:
 			Set(i);
 		Must(kvs_drain(kv_));
 	}
-	~Bench() { Must(kvs_free(kv_)); }
+	~Bench()
+	{
+		Must(kvs_free(kv_));
+	}
 	Bench(const Bench &) = delete;
 	Bench &operator=(const Bench &) = delete;
 
@@ -76,8 +81,14 @@ public:
 	void Memory();
 
 private:
-	void Set(uint64_t key) { Must(kvs_set(kv_, Key(key), kvs_bytes(value_.data(), value_.size()), nullptr)); }
-	static kvs_slice Key(const uint64_t &key) { return kvs_bytes(&key, sizeof(key)); }
+	void Set(uint64_t key)
+	{
+		Must(kvs_set(kv_, Key(key), kvs_bytes(value_.data(), value_.size()), nullptr));
+	}
+	static kvs_slice Key(const uint64_t &key)
+	{
+		return kvs_bytes(&key, sizeof(key));
+	}
 	kvs_snapshot *Begin(uint64_t max_memory);
 	uint64_t Pass(kvs_snapshot *s);
 	double WriterRate(double *p999_ns);
@@ -127,7 +138,8 @@ void Bench::Read(std::atomic<bool> *stop, std::vector<uint32_t> *times)
 
 		Must(kvs_get(kv_, Key(key), out.data(), out.size(), nullptr));
 		if (timed)
-			times->push_back(static_cast<uint32_t>((Now(CLOCK_MONOTONIC) - from) * 1e9));
+			times->push_back(
+				static_cast<uint32_t>((Now(CLOCK_MONOTONIC) - from) * 1e9));
 	}
 }
 
@@ -191,10 +203,10 @@ void Bench::Writer()
 	}
 	std::sort(rates.begin(), rates.end());
 	std::sort(tails.begin(), tails.end());
-	printf("writer %.3f of the rate without a snapshot (%.3f to %.3f in %d pairs)\n", rates[kPairs / 2],
-	       rates.front(), rates.back(), kPairs);
-	printf("get_p999 %.3f of that without a snapshot (%.3f to %.3f)\n", tails[kPairs / 2], tails.front(),
-	       tails.back());
+	printf("writer %.3f of the rate without a snapshot (%.3f to %.3f in %d pairs)\n",
+	       rates[kPairs / 2], rates.front(), rates.back(), kPairs);
+	printf("get_p999 %.3f of that without a snapshot (%.3f to %.3f)\n", tails[kPairs / 2],
+	       tails.front(), tails.back());
 }
 
 void Bench::Memory()
@@ -210,7 +222,8 @@ void Bench::Memory()
 	Must(kvs_drain(kv_));
 	Must(kvs_stats(kv_, &after));
 	printf("memory %.3f bytes kept, %.3f bytes mapped, for each byte overwritten\n",
-	       static_cast<double>(after.bytes_live - stats.bytes_live) / static_cast<double>(stats.bytes_live),
+	       static_cast<double>(after.bytes_live - stats.bytes_live) /
+		       static_cast<double>(stats.bytes_live),
 	       static_cast<double>(after.bytes_mapped - stats.bytes_mapped) /
 		       static_cast<double>(stats.bytes_live));
 	Must(kvs_snapshot_end(s, nullptr));

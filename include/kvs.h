@@ -71,31 +71,31 @@ extern "C" {
 /* ---- Errors ---------------------------------------------------------------------------- */
 
 /* code, value, sentence. Values are pinned for ever; new codes are added at the end. */
-#define KVS_ERROR_MAP(X)                                                                         \
-	X(UNKNOWN, -1, "unknown error")                                                          \
-	X(NOT_FOUND, -2, "the key is not in the store")                                          \
-	X(DUPLICATE, -3, "the key is in the store already")                                      \
-	X(INVALID_NUM_SHARDS, -4, "the number of shards must be 0 (default) or 1 to 4096")       \
-	X(INVALID_SHARD_INDEX, -5, "the shard function returned an index outside [0, shards)")   \
-	X(CORRUPTED_SNAPSHOT, -6, "the snapshot is damaged")                                     \
-	X(UNSUPPORTED_VERSION, -7, "the snapshot was written by a newer version")                \
-	X(INVALID_TTL, -8, "the time to live is negative or out of range")                       \
-	X(STORE_CLOSED, -9, "the store is closed")                                               \
-	X(NIL_HASH_FUNC, -10, "a user function was chosen but none was given")                   \
-	X(NO_MEMORY, -11, "out of memory; nothing was changed")                                  \
-	X(IO, -12, "input or output failed")                                                     \
-	X(INVALID_ARGUMENT, -13, "an argument is invalid")                                       \
-	X(BUFFER_TOO_SMALL, -14, "the buffer is too small; the needed size was reported")        \
-	X(KEY_TOO_LARGE, -15, "the key is longer than 65535 bytes")                              \
-	X(VALUE_TOO_LARGE, -16, "the value is longer than 1073741823 bytes")                     \
-	X(BUSY, -17, "the call cannot be made while another one is under way")                   \
-	X(IN_READ_SECTION, -18, "the call waits, and the caller is inside a read section")       \
-	X(NO_READ_SECTION, -19, "the call borrows, and the caller is outside a read section")    \
-	X(VERSION_MISMATCH, -20, "the key has another version")                                  \
-	X(MEMORY_LIMIT, -21, "the memory limit is reached; nothing was changed")                 \
-	X(NOT_A_NUMBER, -22, "the value is not a 64-bit number")                                 \
-	X(OVERFLOW, -23, "the result is not a 64-bit number; nothing was changed")               \
-	X(TOO_MANY_PINS, -24, "the entry has 255 pins, which is the most")                       \
+#define KVS_ERROR_MAP(X)                                                                           \
+	X(UNKNOWN, -1, "unknown error")                                                            \
+	X(NOT_FOUND, -2, "the key is not in the store")                                            \
+	X(DUPLICATE, -3, "the key is in the store already")                                        \
+	X(INVALID_NUM_SHARDS, -4, "the number of shards must be 0 (default) or 1 to 4096")         \
+	X(INVALID_SHARD_INDEX, -5, "the shard function returned an index outside [0, shards)")     \
+	X(CORRUPTED_SNAPSHOT, -6, "the snapshot is damaged")                                       \
+	X(UNSUPPORTED_VERSION, -7, "the snapshot was written by a newer version")                  \
+	X(INVALID_TTL, -8, "the time to live is negative or out of range")                         \
+	X(STORE_CLOSED, -9, "the store is closed")                                                 \
+	X(NIL_HASH_FUNC, -10, "a user function was chosen but none was given")                     \
+	X(NO_MEMORY, -11, "out of memory; nothing was changed")                                    \
+	X(IO, -12, "input or output failed")                                                       \
+	X(INVALID_ARGUMENT, -13, "an argument is invalid")                                         \
+	X(BUFFER_TOO_SMALL, -14, "the buffer is too small; the needed size was reported")          \
+	X(KEY_TOO_LARGE, -15, "the key is longer than 65535 bytes")                                \
+	X(VALUE_TOO_LARGE, -16, "the value is longer than 1073741823 bytes")                       \
+	X(BUSY, -17, "the call cannot be made while another one is under way")                     \
+	X(IN_READ_SECTION, -18, "the call waits, and the caller is inside a read section")         \
+	X(NO_READ_SECTION, -19, "the call borrows, and the caller is outside a read section")      \
+	X(VERSION_MISMATCH, -20, "the key has another version")                                    \
+	X(MEMORY_LIMIT, -21, "the memory limit is reached; nothing was changed")                   \
+	X(NOT_A_NUMBER, -22, "the value is not a 64-bit number")                                   \
+	X(OVERFLOW, -23, "the result is not a 64-bit number; nothing was changed")                 \
+	X(TOO_MANY_PINS, -24, "the entry has 255 pins, which is the most")                         \
 	X(TYPED, -25, "the store holds objects, the call is for bytes")
 
 #define KVS_OK 0
@@ -149,9 +149,9 @@ static inline struct kvs_slice kvs_str(const char *s)
  */
 struct kvs_value {
 	const void *data;
-	size_t len;             /* bytes */
-	uint64_t version;       /* of the entry; 0 only where "no entry" is a documented answer */
-	int64_t expires_at_ms;  /* wall clock, ms since 1970; 0: never. As the clocks stood when it was last looked at */
+	size_t len;       /* bytes */
+	uint64_t version; /* of the entry; 0 only where "no entry" is a documented answer */
+	int64_t expires_at_ms; /* wall clock, ms since 1970; 0: never. As the clocks stood when it was last looked at */
 };
 
 /*
@@ -284,9 +284,10 @@ typedef void (*kvs_stall_fn)(struct kvs *kv, uint64_t age_ms, uint64_t deferred,
 enum kvs_removal {
 	KVS_REMOVED_EXPIRED = 1, /* its deadline had passed */
 	KVS_REMOVED_DELETED = 2,
-	KVS_REMOVED_REPLACED = 3, /* by another write of the key, kvs_expire, kvs_persist and kvs_touch included */
-	KVS_REMOVED_CLEARED = 4,  /* by kvs_clear, or by the new contents of kvs_load */
-	KVS_REMOVED_CLOSED = 5    /* by kvs_close or kvs_free */
+	KVS_REMOVED_REPLACED =
+		3, /* by another write of the key, kvs_expire, kvs_persist and kvs_touch included */
+	KVS_REMOVED_CLEARED = 4, /* by kvs_clear, or by the new contents of kvs_load */
+	KVS_REMOVED_CLOSED = 5   /* by kvs_close or kvs_free */
 };
 
 /*
@@ -314,38 +315,43 @@ typedef void (*kvs_removed_fn)(const struct kvs_item *item, enum kvs_removal cau
  * A shorter struct from an older caller works; a longer one works if what we do not know is zero.
  */
 struct kvs_options {
-	size_t size;                  /* sizeof(struct kvs_options) */
-	int32_t shards;               /* 0: 16; 1 to KVS_SHARDS_MAX */
-	uint32_t flags;               /* KVS_OPEN_ bits; unknown ones must be 0 */
-	uint64_t initial_capacity;    /* keys the directory has room for from the start; 0: small */
-	int32_t hash;                 /* enum kvs_hash */
-	int32_t route;                /* enum kvs_route */
-	kvs_hash_fn hash_fn;          /* needed by KVS_HASH_USER */
+	size_t size;               /* sizeof(struct kvs_options) */
+	int32_t shards;            /* 0: 16; 1 to KVS_SHARDS_MAX */
+	uint32_t flags;            /* KVS_OPEN_ bits; unknown ones must be 0 */
+	uint64_t initial_capacity; /* keys the directory has room for from the start; 0: small */
+	int32_t hash;              /* enum kvs_hash */
+	int32_t route;             /* enum kvs_route */
+	kvs_hash_fn hash_fn;       /* needed by KVS_HASH_USER */
 	void *hash_ctx;
-	kvs_shard_fn shard_fn;        /* needed by KVS_ROUTE_USER */
+	kvs_shard_fn shard_fn; /* needed by KVS_ROUTE_USER */
 	void *shard_ctx;
 	const unsigned char *hash_key; /* 16 bytes for SipHash and XXH3, copied; NULL: random */
 	const struct kvs_allocator *allocator; /* copied; NULL: the store's own */
-	const struct kvs_clock *clock; /* copied; NULL: the system's */
+	const struct kvs_clock *clock;         /* copied; NULL: the system's */
 	/*
 	 * Limits, in bytes; 0: none (deferred_soft: the default). See MEMORY below.
 	 */
-	uint64_t max_memory;          /* entries and directories: a write that would grow them beyond fails */
-	uint64_t deferred_soft;       /* deferred memory from which on writers help to free it */
-	uint64_t deferred_hard;       /* deferred memory from which on removing writes fail */
-	kvs_stall_fn stall_fn;        /* NULL: none */
+	uint64_t
+		max_memory; /* entries and directories: a write that would grow them beyond fails */
+	uint64_t deferred_soft; /* deferred memory from which on writers help to free it */
+	uint64_t deferred_hard; /* deferred memory from which on removing writes fail */
+	kvs_stall_fn stall_fn;  /* NULL: none */
 	void *stall_ctx;
-	uint32_t stall_ms;            /* stall_fn is called once for each so many ms; 0: the default */
+	uint32_t stall_ms; /* stall_fn is called once for each so many ms; 0: the default */
 	/*
 	 * Expired keys are removed at most two ticks late, and what the machine takes to let the store's thread run:
 	 * within 50 ms by default. Reads do not see them from the first millisecond on, whatever the tick.
 	 */
-	uint32_t expiry_tick_ms;      /* 0: the default; 1 to KVS_EXPIRY_TICK_MS_MAX */
-	const struct kvs_type *type;  /* copied; NULL: values are bytes */
-	kvs_removed_fn removed_fn;    /* NULL: none */
+	uint32_t expiry_tick_ms;     /* 0: the default; 1 to KVS_EXPIRY_TICK_MS_MAX */
+	const struct kvs_type *type; /* copied; NULL: values are bytes */
+	kvs_removed_fn removed_fn;   /* NULL: none */
 	void *removed_ctx;
 };
-#define KVS_OPTIONS_INIT { sizeof(struct kvs_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define KVS_OPTIONS_INIT                                                                           \
+	{                                                                                          \
+		sizeof(struct kvs_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,  \
+			0, 0, 0, 0                                                                 \
+	}
 
 /*
  * MEMORY
@@ -422,14 +428,16 @@ KVS_API int kvs_free(struct kvs *kv);
  * Linearizes   Where the entry is found unmarked, or where the chain ends without it.
  * Progress     Wait-free but for the nodes that others put into the same chain meanwhile.
  */
-KVS_API int kvs_get(struct kvs *kv, struct kvs_slice key, void *buf, size_t cap, struct kvs_value *ret);
+KVS_API int kvs_get(struct kvs *kv, struct kvs_slice key, void *buf, size_t cap,
+		    struct kvs_value *ret);
 
 /*
  * kvs_get_alloc - As kvs_get, into new memory, to be given back with kvs_value_free().
  *
  * Returns      as kvs_get, and KVS_ERR_NO_MEMORY.
  */
-KVS_API KVS_MUST_CHECK int kvs_get_alloc(struct kvs *kv, struct kvs_slice key, struct kvs_value *ret);
+KVS_API KVS_MUST_CHECK int kvs_get_alloc(struct kvs *kv, struct kvs_slice key,
+					 struct kvs_value *ret);
 
 /* kvs_value_free - Give back the memory of a value that a call allocated; @value becomes empty. Never fails. */
 KVS_API void kvs_value_free(struct kvs *kv, struct kvs_value *value);
@@ -468,7 +476,8 @@ struct kvs_pin {
  * Linearizes   as kvs_get.
  * Progress     As kvs_get, and a compare-and-swap on the entry, which other pins of it can make to be repeated.
  */
-KVS_API KVS_MUST_CHECK int kvs_pin(struct kvs *kv, struct kvs_slice key, struct kvs_value *ret, struct kvs_pin *ret_pin);
+KVS_API KVS_MUST_CHECK int kvs_pin(struct kvs *kv, struct kvs_slice key, struct kvs_value *ret,
+				   struct kvs_pin *ret_pin);
 
 /*
  * kvs_unpin - Let go of what a pin holds; @pin becomes all zero. Once for each kvs_pin(), by any thread. Never fails.
@@ -511,13 +520,16 @@ KVS_API int kvs_len(struct kvs *kv, uint64_t *ret_len);
  */
 
 /* kvs_set - Set @key to @val, whether or not it was there. @ret_version: of the new entry. */
-KVS_API int kvs_set(struct kvs *kv, struct kvs_slice key, struct kvs_slice val, uint64_t *ret_version);
+KVS_API int kvs_set(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+		    uint64_t *ret_version);
 
 /* kvs_add - Set @key only if it is absent; else KVS_ERR_DUPLICATE, and @ret_version is the present entry's. */
-KVS_API int kvs_add(struct kvs *kv, struct kvs_slice key, struct kvs_slice val, uint64_t *ret_version);
+KVS_API int kvs_add(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+		    uint64_t *ret_version);
 
 /* kvs_replace - Set @key only if it is present; else KVS_ERR_NOT_FOUND. */
-KVS_API int kvs_replace(struct kvs *kv, struct kvs_slice key, struct kvs_slice val, uint64_t *ret_version);
+KVS_API int kvs_replace(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+			uint64_t *ret_version);
 
 /*
  * kvs_compare_and_set - Set @key only if its entry still has version @expected.
@@ -532,11 +544,13 @@ KVS_API int kvs_compare_and_set(struct kvs *kv, struct kvs_slice key, struct kvs
  *
  * @ret_old     give back with kvs_value_free(); version 0 and data NULL if the key was absent.
  */
-KVS_API KVS_MUST_CHECK int kvs_get_and_set(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
-					   struct kvs_value *ret_old, uint64_t *ret_version);
+KVS_API KVS_MUST_CHECK int kvs_get_and_set(struct kvs *kv, struct kvs_slice key,
+					   struct kvs_slice val, struct kvs_value *ret_old,
+					   uint64_t *ret_version);
 
 /* kvs_get_and_delete - Delete @key and return a copy of what it was; else KVS_ERR_NOT_FOUND. */
-KVS_API KVS_MUST_CHECK int kvs_get_and_delete(struct kvs *kv, struct kvs_slice key, struct kvs_value *ret_old);
+KVS_API KVS_MUST_CHECK int kvs_get_and_delete(struct kvs *kv, struct kvs_slice key,
+					      struct kvs_value *ret_old);
 
 /*
  * kvs_set_ex, kvs_add_ex, kvs_replace_ex, kvs_compare_and_set_ex - As the calls without _ex, and the key expires
@@ -547,14 +561,15 @@ KVS_API KVS_MUST_CHECK int kvs_get_and_delete(struct kvs *kv, struct kvs_slice k
  *              deadline even if it takes effect a little later. It is the only one that can make a key
  *              be there again that somebody was told is gone.
  */
-KVS_API int kvs_set_ex(struct kvs *kv, struct kvs_slice key, struct kvs_slice val, struct kvs_expiry expiry,
-		       uint64_t *ret_version);
-KVS_API int kvs_add_ex(struct kvs *kv, struct kvs_slice key, struct kvs_slice val, struct kvs_expiry expiry,
-		       uint64_t *ret_version);
+KVS_API int kvs_set_ex(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+		       struct kvs_expiry expiry, uint64_t *ret_version);
+KVS_API int kvs_add_ex(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+		       struct kvs_expiry expiry, uint64_t *ret_version);
 KVS_API int kvs_replace_ex(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
 			   struct kvs_expiry expiry, uint64_t *ret_version);
 KVS_API int kvs_compare_and_set_ex(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
-				   uint64_t expected, struct kvs_expiry expiry, uint64_t *ret_version);
+				   uint64_t expected, struct kvs_expiry expiry,
+				   uint64_t *ret_version);
 
 /*
  * kvs_expire - Let a present key expire @ttl_ms from now; 0: never.
@@ -568,7 +583,8 @@ KVS_API int kvs_compare_and_set_ex(struct kvs *kv, struct kvs_slice key, struct 
  * Returns      also KVS_ERR_NOT_FOUND, KVS_ERR_INVALID_TTL.
  */
 KVS_API int kvs_expire(struct kvs *kv, struct kvs_slice key, int64_t ttl_ms, uint64_t *ret_version);
-KVS_API int kvs_expire_at(struct kvs *kv, struct kvs_slice key, int64_t wall_ms, uint64_t *ret_version);
+KVS_API int kvs_expire_at(struct kvs *kv, struct kvs_slice key, int64_t wall_ms,
+			  uint64_t *ret_version);
 KVS_API int kvs_persist(struct kvs *kv, struct kvs_slice key, uint64_t *ret_version);
 KVS_API int kvs_touch(struct kvs *kv, struct kvs_slice key, int64_t ttl_ms, uint64_t *ret_version);
 
@@ -601,10 +617,10 @@ KVS_API int kvs_decrement(struct kvs *kv, struct kvs_slice key, int64_t delta, i
  *
  * Of the host's byte order. Returns also KVS_ERR_NOT_A_NUMBER (the value has not 8 bytes), KVS_ERR_OVERFLOW.
  */
-KVS_API int kvs_increment_i64(struct kvs *kv, struct kvs_slice key, int64_t delta, int64_t *ret_value,
-			      uint64_t *ret_version);
-KVS_API int kvs_decrement_i64(struct kvs *kv, struct kvs_slice key, int64_t delta, int64_t *ret_value,
-			      uint64_t *ret_version);
+KVS_API int kvs_increment_i64(struct kvs *kv, struct kvs_slice key, int64_t delta,
+			      int64_t *ret_value, uint64_t *ret_version);
+KVS_API int kvs_decrement_i64(struct kvs *kv, struct kvs_slice key, int64_t delta,
+			      int64_t *ret_value, uint64_t *ret_version);
 
 /*
  * kvs_append - Put @tail behind the value. An absent key counts as empty.
@@ -707,8 +723,8 @@ struct kvs_delete_item {
  *              KVS_ERR_BUFFER_TOO_SMALL; shorter ones behind it may fit. counts.bytes would have been enough.
  * @ret_counts  may be NULL, here and below.
  */
-KVS_API int kvs_batch_get(struct kvs *kv, struct kvs_get_item *items, size_t n, void *buf, size_t cap,
-			  struct kvs_batch_counts *ret_counts);
+KVS_API int kvs_batch_get(struct kvs *kv, struct kvs_get_item *items, size_t n, void *buf,
+			  size_t cap, struct kvs_batch_counts *ret_counts);
 
 /* kvs_batch_get_alloc - Each value in new memory, to be given back with kvs_value_free(). */
 KVS_API int kvs_batch_get_alloc(struct kvs *kv, struct kvs_get_item *items, size_t n,
@@ -743,8 +759,8 @@ KVS_API int kvs_batch_delete(struct kvs *kv, struct kvs_delete_item *items, size
  *              than @cap entries have equal order keys, @ret_count says how many; the cursor
  *              stays), KVS_ERR_NO_READ_SECTION, KVS_ERR_INVALID_ARGUMENT, KVS_ERR_STORE_CLOSED.
  */
-KVS_API KVS_MUST_CHECK int kvs_scan(struct kvs *kv, uint64_t *cursor, struct kvs_item *items, size_t cap,
-				    size_t *ret_count);
+KVS_API KVS_MUST_CHECK int kvs_scan(struct kvs *kv, uint64_t *cursor, struct kvs_item *items,
+				    size_t cap, size_t *ret_count);
 
 /* Called for each entry, inside a read section. Nonzero ends the walk. It may call the store. */
 typedef int (*kvs_foreach_fn)(const struct kvs_item *item, void *arg);
@@ -791,7 +807,10 @@ struct kvs_snapshot_options {
 	size_t size;         /* sizeof(struct kvs_snapshot_options) */
 	uint64_t max_memory; /* bytes of removed entries kept for the snapshot; 0: the default */
 };
-#define KVS_SNAPSHOT_OPTIONS_INIT { sizeof(struct kvs_snapshot_options), 0 }
+#define KVS_SNAPSHOT_OPTIONS_INIT                                                                  \
+	{                                                                                          \
+		sizeof(struct kvs_snapshot_options), 0                                             \
+	}
 
 /*
  * kvs_snapshot_begin - Make a cut.
@@ -802,7 +821,8 @@ struct kvs_snapshot_options {
  * Linearizes   At an instant between call and return.
  * Progress     Waits for the read sections open at the call.
  */
-KVS_API KVS_MUST_CHECK int kvs_snapshot_begin(struct kvs *kv, const struct kvs_snapshot_options *opts,
+KVS_API KVS_MUST_CHECK int kvs_snapshot_begin(struct kvs *kv,
+					      const struct kvs_snapshot_options *opts,
 					      struct kvs_snapshot **ret_snapshot);
 
 /*
@@ -851,9 +871,10 @@ KVS_API int kvs_snapshot_end(struct kvs_snapshot *snapshot, uint64_t *ret_count)
 
 /* What went wrong with a file. Written by a call that fails because of it, for whoever asks. */
 struct kvs_file_error {
-	int code;          /* what the call answers */
-	int system_error;  /* errno of the system call that failed; 0: none did */
-	uint64_t offset;   /* bytes from the start of the file: where the damage was met, or what was read or written */
+	int code;         /* what the call answers */
+	int system_error; /* errno of the system call that failed; 0: none did */
+	uint64_t
+		offset; /* bytes from the start of the file: where the damage was met, or what was read or written */
 	const char *cause; /* what is wrong, or what was being done; static */
 };
 
@@ -863,22 +884,27 @@ struct kvs_file_error {
  */
 typedef int (*kvs_progress_fn)(uint64_t done, uint64_t total, void *arg);
 
-#define KVS_SAVE_NO_FSYNC 1u      /* quicker; what a power failure leaves may be damaged, and the old file gone */
+#define KVS_SAVE_NO_FSYNC                                                                          \
+	1u /* quicker; what a power failure leaves may be damaged, and the old file gone */
 #define KVS_SAVE_KEEP_PREVIOUS 2u /* the file that is replaced stays as NAME.prev */
 
 /* As struct kvs_options: size first, zero means default. */
 struct kvs_save_options {
-	size_t size;            /* sizeof(struct kvs_save_options) */
-	uint32_t flags;         /* KVS_SAVE_ */
-	uint32_t mode;          /* permission bits of the file, whatever the umask; 0: 0600 */
-	uint32_t threads;       /* the caller's included; 0: two for a large store that may have threads, else one */
-	uint32_t unused;        /* must be 0 */
-	uint64_t max_memory;    /* as in struct kvs_snapshot_options */
+	size_t size;    /* sizeof(struct kvs_save_options) */
+	uint32_t flags; /* KVS_SAVE_ */
+	uint32_t mode;  /* permission bits of the file, whatever the umask; 0: 0600 */
+	uint32_t
+		threads; /* the caller's included; 0: two for a large store that may have threads, else one */
+	uint32_t unused;     /* must be 0 */
+	uint64_t max_memory; /* as in struct kvs_snapshot_options */
 	kvs_progress_fn progress;
 	void *progress_arg;
 	struct kvs_file_error *error; /* may be NULL */
 };
-#define KVS_SAVE_OPTIONS_INIT { sizeof(struct kvs_save_options), 0, 0, 0, 0, 0, 0, 0, 0 }
+#define KVS_SAVE_OPTIONS_INIT                                                                      \
+	{                                                                                          \
+		sizeof(struct kvs_save_options), 0, 0, 0, 0, 0, 0, 0, 0                            \
+	}
 
 /*
  * kvs_save - Write a snapshot of the store to the file @path, which appears whole or not at all.
@@ -895,20 +921,25 @@ struct kvs_save_options {
  * Linearizes   The contents are those of an instant between call and return.
  * Progress     Waits for the read sections open at the call, and for the disk. Nobody waits for it.
  */
-KVS_API KVS_MUST_CHECK int kvs_save(struct kvs *kv, const char *path, const struct kvs_save_options *opts);
+KVS_API KVS_MUST_CHECK int kvs_save(struct kvs *kv, const char *path,
+				    const struct kvs_save_options *opts);
 
 #define KVS_LOAD_NEW_VERSIONS 1u /* draw new versions instead of keeping the file's */
 
 /* As struct kvs_options: size first, zero means default. */
 struct kvs_load_options {
-	size_t size;            /* sizeof(struct kvs_load_options) */
-	uint32_t flags;         /* KVS_LOAD_ */
-	uint32_t threads;       /* the caller's included; 0: two for a large file, if the store may have threads, else one */
+	size_t size;    /* sizeof(struct kvs_load_options) */
+	uint32_t flags; /* KVS_LOAD_ */
+	uint32_t
+		threads; /* the caller's included; 0: two for a large file, if the store may have threads, else one */
 	kvs_progress_fn progress;
 	void *progress_arg;
 	struct kvs_file_error *error; /* may be NULL */
 };
-#define KVS_LOAD_OPTIONS_INIT { sizeof(struct kvs_load_options), 0, 0, 0, 0, 0 }
+#define KVS_LOAD_OPTIONS_INIT                                                                      \
+	{                                                                                          \
+		sizeof(struct kvs_load_options), 0, 0, 0, 0, 0                                     \
+	}
 
 /*
  * kvs_load - Replace the contents of the store by those of the file @path, all or nothing.
@@ -927,7 +958,8 @@ struct kvs_load_options {
  * Linearizes   At the swap of the root. Writes made meanwhile go to the old contents, and with them.
  * Progress     Waits for the disk, then for the read sections open at the swap, then frees every old entry.
  */
-KVS_API KVS_MUST_CHECK int kvs_load(struct kvs *kv, const char *path, const struct kvs_load_options *opts);
+KVS_API KVS_MUST_CHECK int kvs_load(struct kvs *kv, const char *path,
+				    const struct kvs_load_options *opts);
 
 /*
  * A snapshot file read entry by entry, without a store. One thread at a time.
@@ -935,14 +967,14 @@ KVS_API KVS_MUST_CHECK int kvs_load(struct kvs *kv, const char *path, const stru
 struct kvs_file;
 
 struct kvs_file_info {
-	size_t size;              /* sizeof(struct kvs_file_info), set by the caller */
+	size_t size; /* sizeof(struct kvs_file_info), set by the caller */
 	uint64_t file_bytes;
-	uint64_t entries;         /* expired ones included */
+	uint64_t entries; /* expired ones included */
 	uint64_t blocks;
-	int64_t saved_at_ms;      /* wall clock, milliseconds since 1970 */
-	unsigned char id[16];     /* of the snapshot: no other has it */
-	uint32_t format;          /* version of the format */
-	uint32_t unused;          /* 0 */
+	int64_t saved_at_ms;  /* wall clock, milliseconds since 1970 */
+	unsigned char id[16]; /* of the snapshot: no other has it */
+	uint32_t format;      /* version of the format */
+	uint32_t unused;      /* 0 */
 };
 
 /*
@@ -1031,41 +1063,47 @@ KVS_API int kvs_fork_child(void);
 
 /* All counts are since open. Sums over threads and shards: exact at rest, approximate otherwise. */
 struct kvs_stats {
-	size_t size;               /* sizeof(struct kvs_stats), set by the caller */
-	uint64_t keys;             /* as kvs_len */
-	uint64_t bytes_live;       /* memory of reachable entries and of those kept for a snapshot, headers and rounding included */
-	uint64_t bytes_deferred;   /* memory of removed entries that waits for a grace period */
-	uint64_t bytes_index;      /* memory of the directories */
-	uint64_t bytes_mapped;     /* taken from the system for entries; 0 with a user's allocator */
-	uint64_t hits;             /* reads that found their key */
-	uint64_t misses;           /* reads that did not */
-	uint64_t inserts;          /* writes that made a new key */
-	uint64_t overwrites;       /* writes that replaced an entry */
-	uint64_t deletes;          /* removals by a caller */
-	uint64_t growths;          /* doublings of a shard's directory */
-	uint64_t shrinks;          /* halvings */
-	uint64_t growths_failed;   /* doublings given up for want of memory */
-	uint64_t buckets;          /* heads in use by the present sizes */
-	uint64_t buckets_linked;   /* of these, linked */
-	uint64_t chain_p50;        /* entries of a chain, from a sample of up to 16,384 chains */
+	size_t size;   /* sizeof(struct kvs_stats), set by the caller */
+	uint64_t keys; /* as kvs_len */
+	uint64_t
+		bytes_live; /* memory of reachable entries and of those kept for a snapshot, headers and rounding included */
+	uint64_t bytes_deferred; /* memory of removed entries that waits for a grace period */
+	uint64_t bytes_index;    /* memory of the directories */
+	uint64_t bytes_mapped;   /* taken from the system for entries; 0 with a user's allocator */
+	uint64_t hits;           /* reads that found their key */
+	uint64_t misses;         /* reads that did not */
+	uint64_t inserts;        /* writes that made a new key */
+	uint64_t overwrites;     /* writes that replaced an entry */
+	uint64_t deletes;        /* removals by a caller */
+	uint64_t growths;        /* doublings of a shard's directory */
+	uint64_t shrinks;        /* halvings */
+	uint64_t growths_failed; /* doublings given up for want of memory */
+	uint64_t buckets;        /* heads in use by the present sizes */
+	uint64_t buckets_linked; /* of these, linked */
+	uint64_t chain_p50;      /* entries of a chain, from a sample of up to 16,384 chains */
 	uint64_t chain_p99;
 	uint64_t chain_max;
 	uint64_t chain_mean_milli; /* thousandths of an entry */
 	uint64_t registrations;    /* threads that a first call attached to this store */
-	uint64_t reader_settles;   /* times a read had to stamp what it met, near the cut of a snapshot */
-	uint64_t handed_over;      /* entries that writers removed and left to a snapshot */
-	uint64_t deferred_age_ms;  /* how long the oldest grace period has been waited for; see kvs_stall_fn */
-	uint64_t limited;          /* writes that answered KVS_ERR_MEMORY_LIMIT */
-	uint64_t helped;           /* batches of deferred entries that writers freed, over the soft limit */
-	uint64_t stalls;           /* calls of stall_fn */
-	uint64_t expirations;      /* entries removed because their deadline had passed */
-	uint64_t expirations_by_write; /* of these, by a write of the key, before the store came to it */
-	uint64_t timers;           /* entries that have a deadline, as the store last saw them */
-	uint64_t expiry_lag_p50_ms; /* from the deadline to the removal; of those that the store removed itself */
+	uint64_t
+		reader_settles; /* times a read had to stamp what it met, near the cut of a snapshot */
+	uint64_t handed_over; /* entries that writers removed and left to a snapshot */
+	uint64_t
+		deferred_age_ms; /* how long the oldest grace period has been waited for; see kvs_stall_fn */
+	uint64_t limited; /* writes that answered KVS_ERR_MEMORY_LIMIT */
+	uint64_t helped;  /* batches of deferred entries that writers freed, over the soft limit */
+	uint64_t stalls;  /* calls of stall_fn */
+	uint64_t expirations; /* entries removed because their deadline had passed */
+	uint64_t
+		expirations_by_write; /* of these, by a write of the key, before the store came to it */
+	uint64_t timers;              /* entries that have a deadline, as the store last saw them */
+	uint64_t
+		expiry_lag_p50_ms; /* from the deadline to the removal; of those that the store removed itself */
 	uint64_t expiry_lag_p99_ms;
 	uint64_t expiry_lag_max_ms;
-	uint64_t pins;             /* taken and not yet given back */
-	uint64_t bytes_pinned;     /* memory of removed entries that waits for them, and counts nowhere else */
+	uint64_t pins; /* taken and not yet given back */
+	uint64_t
+		bytes_pinned; /* memory of removed entries that waits for them, and counts nowhere else */
 };
 
 /*

@@ -376,7 +376,8 @@ static void refile_chunk_locked(struct pool *pool, struct chunk *chunk)
 /* Also says no for the first ones: where the system gives huge pages unasked. */
 static bool ask_huge(struct chunk *chunk, bool huge)
 {
-	return madvise(chunk, KVS__ARENA_CHUNK, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0 && huge;
+	return madvise(chunk, KVS__ARENA_CHUNK, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) == 0 &&
+	       huge;
 }
 
 static void ask_huge_locked(struct pool *pool, struct chunk *chunk)

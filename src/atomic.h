@@ -33,15 +33,14 @@ typedef _Atomic(uint32_t) kvs__u32;
 #define load_seq_cst(p) (KVS_YIELD(), atomic_load_explicit((p), memory_order_seq_cst))
 #define store_seq_cst(p, v) (KVS_YIELD(), atomic_store_explicit((p), (v), memory_order_seq_cst))
 #define xchg_seq_cst(p, v) (KVS_YIELD(), atomic_exchange_explicit((p), (v), memory_order_seq_cst))
-#define fetch_add_seq_cst(p, v) \
+#define fetch_add_seq_cst(p, v)                                                                    \
 	(KVS_YIELD(), atomic_fetch_add_explicit((p), (v), memory_order_seq_cst))
-#define fetch_sub_seq_cst(p, v) \
+#define fetch_sub_seq_cst(p, v)                                                                    \
 	(KVS_YIELD(), atomic_fetch_sub_explicit((p), (v), memory_order_seq_cst))
 /* cas_seq_cst - true if *@p was *@expected and is now @v; else *@expected is what it was. */
-#define cas_seq_cst(p, expected, v)                                                              \
-	(KVS_YIELD(),                                                                            \
-	 atomic_compare_exchange_strong_explicit((p), (expected), (v), memory_order_seq_cst,     \
-						 memory_order_seq_cst))
+#define cas_seq_cst(p, expected, v)                                                                \
+	(KVS_YIELD(), atomic_compare_exchange_strong_explicit(                                     \
+			      (p), (expected), (v), memory_order_seq_cst, memory_order_seq_cst))
 
 /* for publication and for counters that only one thread writes */
 #define load_acquire(p) (KVS_YIELD(), atomic_load_explicit((p), memory_order_acquire))

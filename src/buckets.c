@@ -92,7 +92,8 @@ void kvs__table_release(struct kvs__table *t)
 		kvs__shrink_end(t);
 }
 
-bool kvs__table_init(struct kvs__table *t, struct kvs__pages *pages, struct kvs__cut *cut, unsigned bits)
+bool kvs__table_init(struct kvs__table *t, struct kvs__pages *pages, struct kvs__cut *cut,
+		     unsigned bits)
 {
 	unsigned s;
 

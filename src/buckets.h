@@ -31,23 +31,24 @@
 #define KVS__BITS_MIN 6u
 #define KVS__BITS_MAX 40u
 #define KVS__SEGMENTS (KVS__BITS_MAX - KVS__BITS_MIN + 1)
-#define KVS__SIZE_SHRINKING 0x100u /* in size: the larger size is being withdrawn; growth may call it back */
+#define KVS__SIZE_SHRINKING                                                                        \
+	0x100u /* in size: the larger size is being withdrawn; growth may call it back */
 #define KVS__SIZE_UNLINKING 0x200u /* in size: the upper heads are being taken away; no growth */
 
 /* One shard's table. Lookups read the first lines only; the last is written by inserts. */
 struct kvs__table {
-	kvs__u32 size;                             /* bits, KVS__SIZE_SHRINKING (a) */
-	uint32_t bits_min;                         /* never smaller than this (i) */
-	kvs__head *detached;                       /* a segment that waits for its grace period (l) admin */
-	uint64_t detached_heads;                   /* (l) admin */
+	kvs__u32 size;           /* bits, KVS__SIZE_SHRINKING (a) */
+	uint32_t bits_min;       /* never smaller than this (i) */
+	kvs__head *detached;     /* a segment that waits for its grace period (l) admin */
+	uint64_t detached_heads; /* (l) admin */
 	_Atomic(kvs__head *) segment[KVS__SEGMENTS]; /* NULL: not there (a) */
-	struct kvs__pages *pages;                  /* where segments come from (i) */
-	struct kvs__cut *cut;                      /* (i) */
-	KVS_LINE_ALIGNED kvs__u64 count;           /* entries (a) */
-	kvs__u64 link_next;  /* heads claimed for linking so far, in the order of kvs__head_at (a) */
-	kvs__u64 linked;     /* heads linked now (s) */
-	kvs__u64 growths;    /* (s) */
-	kvs__u64 shrinks;    /* (s) */
+	struct kvs__pages *pages;                    /* where segments come from (i) */
+	struct kvs__cut *cut;                        /* (i) */
+	KVS_LINE_ALIGNED kvs__u64 count;             /* entries (a) */
+	kvs__u64 link_next; /* heads claimed for linking so far, in the order of kvs__head_at (a) */
+	kvs__u64 linked;    /* heads linked now (s) */
+	kvs__u64 growths;   /* (s) */
+	kvs__u64 shrinks;   /* (s) */
 	kvs__u64 growths_failed; /* (s) */
 } KVS_LINE_ALIGNED;
 
@@ -102,7 +103,8 @@ KVS_INLINE struct kvs__start kvs__start_of(const struct kvs__table *t, uint64_t 
 uint64_t kvs__head_order(const struct kvs__table *t, const kvs__head *h);
 
 /* kvs__table_init - An empty table with 2^@bits buckets of which head 0 is linked. false: no memory. */
-bool kvs__table_init(struct kvs__table *t, struct kvs__pages *pages, struct kvs__cut *cut, unsigned bits);
+bool kvs__table_init(struct kvs__table *t, struct kvs__pages *pages, struct kvs__cut *cut,
+		     unsigned bits);
 
 /*
  * kvs__table_link_all - Link every head of an empty table that no other thread can reach, and let it shrink to 2^@bits_min.

@@ -12,7 +12,7 @@
 #define KVS_LINE 64 /* bytes of a cache line; what is written often keeps a line of its own */
 #define KVS_LINE_ALIGNED __attribute__((aligned(KVS_LINE)))
 
-#define kvs_container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define kvs_container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
 
 /* KVS_ASSERT - states that cannot be, checked in debug builds only: a release never aborts. */
 #ifdef KVS_DEBUG

@@ -28,10 +28,10 @@ struct kvs_snapshot;
 
 /* One read-mostly line: every write loads it, begin and end of a snapshot store it. */
 struct kvs__cut {
-	kvs__u32 mode;                            /* (a) enum kvs__cut_mode */
-	kvs__u32 era;                             /* (a) S before the cut of S, S+2 from it on */
-	_Atomic(struct kvs_snapshot *) running;   /* (a) NULL: none */
-	kvs__u64 *reader_settles;                 /* (s) counted on a line of its own */
+	kvs__u32 mode;                          /* (a) enum kvs__cut_mode */
+	kvs__u32 era;                           /* (a) S before the cut of S, S+2 from it on */
+	_Atomic(struct kvs_snapshot *) running; /* (a) NULL: none */
+	kvs__u64 *reader_settles;               /* (s) counted on a line of its own */
 };
 
 /* What a writer knows of the cut. Loaded anew for every attempt, mode first. */

@@ -275,7 +275,8 @@ void kvs__entry_free_many(const struct kvs__pool *pool, struct kvs__entry **e, s
 
 static enum kvs_removal cause_of(const struct kvs__entry *e, enum kvs_removal live)
 {
-	if (kvs__entry_is_timed(e) && load_relaxed(&kvs__entry_timed(e)->timer.deadline) & KVS__TIMER_FLAG)
+	if (kvs__entry_is_timed(e) &&
+	    load_relaxed(&kvs__entry_timed(e)->timer.deadline) & KVS__TIMER_FLAG)
 		return KVS_REMOVED_EXPIRED;
 	switch (kvs__word_state(load_relaxed(&e->next))) {
 	case KVS__ENTRY_LIVE:
@@ -299,7 +300,8 @@ static void tell(const struct kvs__pool *pool, const struct kvs__entry *e, enum 
 	pool->removed_fn(&item, cause_of(e, live), pool->removed_ctx);
 }
 
-void kvs__entry_bury_many(const struct kvs__pool *pool, struct kvs__entry **e, size_t n, enum kvs_removal live)
+void kvs__entry_bury_many(const struct kvs__pool *pool, struct kvs__entry **e, size_t n,
+			  enum kvs_removal live)
 {
 	size_t i;
 

@@ -38,11 +38,11 @@
 #include "wheel.h"
 
 struct kvs__entry {
-	kvs__u64 next;      /* (a) list.h */
-	uint64_t order;     /* (i) */
-	kvs__u64 version;   /* the upper 56 bits (c), then (i); pins (a) */
-	kvs__u32 stamp;     /* (a) */
-	uint32_t extent;    /* (i) */
+	kvs__u64 next;         /* (a) list.h */
+	uint64_t order;        /* (i) */
+	kvs__u64 version;      /* the upper 56 bits (c), then (i); pins (a) */
+	kvs__u32 stamp;        /* (a) */
+	uint32_t extent;       /* (i) */
 	unsigned char bytes[]; /* (i) */
 };
 
@@ -81,9 +81,9 @@ _Static_assert(KVS_KEY_MAX == KVS__KEY_LEN_MASK, "a key's length fits its field"
 /* Where a store's entries live: the arena, or the user's allocator. */
 struct kvs__pool {
 	struct kvs__mem mem;
-	struct kvs__arena *arena; /* NULL with a user's allocator (i) */
-	struct kvs_type type;     /* clone NULL: values are bytes (i) */
-	kvs__u64 *pinned_bytes;   /* of entries that are removed and wait for the last unpin (s) */
+	struct kvs__arena *arena;  /* NULL with a user's allocator (i) */
+	struct kvs_type type;      /* clone NULL: values are bytes (i) */
+	kvs__u64 *pinned_bytes;    /* of entries that are removed and wait for the last unpin (s) */
 	kvs_removed_fn removed_fn; /* (i) */
 	void *removed_ctx;         /* (i) */
 	const struct kvs__clock *clock; /* for what it is told (i) */
@@ -277,8 +277,8 @@ KVS_INLINE void kvs__copy(void *to, const void *from, size_t n)
  * @val         data NULL: the value's bytes are left to the caller to write.
  * @heap        the calling thread's (arena.h). Returns NULL: no memory.
  */
-struct kvs__entry *kvs__entry_make(const struct kvs__pool *pool, struct kvs__heap *heap, uint64_t order,
-				   struct kvs_slice key, struct kvs_slice val);
+struct kvs__entry *kvs__entry_make(const struct kvs__pool *pool, struct kvs__heap *heap,
+				   uint64_t order, struct kvs_slice key, struct kvs_slice val);
 
 /* kvs__entry_make_timed - The same with a deadline, which may be KVS__NO_DEADLINE. */
 struct kvs__entry *kvs__entry_make_timed(const struct kvs__pool *pool, struct kvs__heap *heap,
@@ -317,7 +317,8 @@ void kvs__entry_unpin(const struct kvs__pool *pool, struct kvs__entry *e);
  *
  * The user is told why each was removed; @live is why those were that are not marked (0: they were never in the store).
  */
-void kvs__entry_bury_many(const struct kvs__pool *pool, struct kvs__entry **e, size_t n, enum kvs_removal live);
+void kvs__entry_bury_many(const struct kvs__pool *pool, struct kvs__entry **e, size_t n,
+			  enum kvs_removal live);
 
 /* kvs__entry_free - Give back an entry that no thread can reach, now or with its last pin. */
 void kvs__entry_free(const struct kvs__pool *pool, struct kvs__entry *e);

@@ -10,8 +10,8 @@ KVS_API const char *kvs_strerror(int code)
 	switch (code) {
 	case KVS_OK:
 		return "no error";
-#define KVS_X(name, value, text) \
-	case value:              \
+#define KVS_X(name, value, text)                                                                   \
+	case value:                                                                                \
 		return text;
 		KVS_ERROR_MAP(KVS_X)
 #undef KVS_X
@@ -25,8 +25,8 @@ KVS_API const char *kvs_errname(int code)
 	switch (code) {
 	case KVS_OK:
 		return "OK";
-#define KVS_X(name, value, text) \
-	case value:              \
+#define KVS_X(name, value, text)                                                                   \
+	case value:                                                                                \
 		return #name;
 		KVS_ERROR_MAP(KVS_X)
 #undef KVS_X

@@ -89,7 +89,8 @@ static void forget_threads(struct kvs__home *h, void *arg)
 	/* A snapshot that was open goes on in the parent; here its parts belong to nobody. */
 	store_seq_cst(&kv->cut.mode, KVS__QUIET);
 	store_seq_cst(&kv->cut.running, NULL);
-	kv->loading = false; /* likewise a load; what it had built is lost to the child until the store is freed */
+	kv->loading =
+		false; /* likewise a load; what it had built is lost to the child until the store is freed */
 }
 
 static void restart(struct kvs__home *h, void *arg)

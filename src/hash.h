@@ -31,11 +31,11 @@
 
 /* How one store hashes. Immutable after kvs__hasher_init(). */
 struct kvs__hasher {
-	uint64_t sip[4];        /* SipHash's state before the first byte, from key */
-	int kind;               /* enum kvs_hash */
-	unsigned char key[16];  /* zero where the kind takes none */
-	uint64_t seed;          /* XXH3: drawn from key */
-	kvs_hash_fn fn;         /* KVS_HASH_USER */
+	uint64_t sip[4];       /* SipHash's state before the first byte, from key */
+	int kind;              /* enum kvs_hash */
+	unsigned char key[16]; /* zero where the kind takes none */
+	uint64_t seed;         /* XXH3: drawn from key */
+	kvs_hash_fn fn;        /* KVS_HASH_USER */
 	void *ctx;
 };
 
@@ -96,7 +96,8 @@ static inline uint64_t kvs__load_tail(const unsigned char *p, size_t len)
 		return kvs__load_le32(p) | kvs__load_le32(p + len - 4) << (8 * (len - 4));
 	if (len == 0)
 		return 0;
-	return p[0] | (uint64_t)p[len / 2] << (8 * (len / 2)) | (uint64_t)p[len - 1] << (8 * (len - 1));
+	return p[0] | (uint64_t)p[len / 2] << (8 * (len / 2)) |
+	       (uint64_t)p[len - 1] << (8 * (len - 1));
 }
 
 static inline uint64_t kvs__rotl64(uint64_t x, unsigned int by)
@@ -105,17 +106,17 @@ static inline uint64_t kvs__rotl64(uint64_t x, unsigned int by)
 }
 
 /* One SipRound on four variables: kept in registers, which an array in a loop is not. */
-#define KVS__SIP_ROUND(v0, v1, v2, v3)           \
-	do {                                     \
-		v0 += v1;                        \
-		v2 += v3;                        \
-		v1 = kvs__rotl64(v1, 13) ^ v0;   \
-		v3 = kvs__rotl64(v3, 16) ^ v2;   \
-		v0 = kvs__rotl64(v0, 32) + v3;   \
-		v2 += v1;                        \
-		v3 = kvs__rotl64(v3, 21) ^ v0;   \
-		v1 = kvs__rotl64(v1, 17) ^ v2;   \
-		v2 = kvs__rotl64(v2, 32);        \
+#define KVS__SIP_ROUND(v0, v1, v2, v3)                                                             \
+	do {                                                                                       \
+		v0 += v1;                                                                          \
+		v2 += v3;                                                                          \
+		v1 = kvs__rotl64(v1, 13) ^ v0;                                                     \
+		v3 = kvs__rotl64(v3, 16) ^ v2;                                                     \
+		v0 = kvs__rotl64(v0, 32) + v3;                                                     \
+		v2 += v1;                                                                          \
+		v3 = kvs__rotl64(v3, 21) ^ v0;                                                     \
+		v1 = kvs__rotl64(v1, 17) ^ v2;                                                     \
+		v2 = kvs__rotl64(v2, 32);                                                          \
 	} while (0)
 
 /* The state that a key begins with. */
@@ -131,8 +132,9 @@ static inline void kvs__sip_start(uint64_t sip[4], const unsigned char key[16])
 }
 
 /* The body of kvs__siphash13(), for callers that want it in line. */
-static inline __attribute__((always_inline)) uint64_t kvs__siphash13_inline(const void *data, size_t len,
-									     const uint64_t sip[4])
+static inline __attribute__((always_inline)) uint64_t kvs__siphash13_inline(const void *data,
+									    size_t len,
+									    const uint64_t sip[4])
 {
 	uint64_t v0 = sip[0], v1 = sip[1], v2 = sip[2], v3 = sip[3];
 	const unsigned char *p = data;

@@ -75,9 +75,9 @@ struct page {
 	const struct kvs *kv;
 	struct kvs_item *items;
 	size_t cap;
-	size_t count;     /* collected, the last run perhaps not whole */
-	size_t whole;     /* of these, in whole runs */
-	uint64_t last;    /* order key of the last item */
+	size_t count;      /* collected, the last run perhaps not whole */
+	size_t whole;      /* of these, in whole runs */
+	uint64_t last;     /* order key of the last item */
 	uint64_t position; /* order key of the last whole run */
 };
 
@@ -196,7 +196,8 @@ static int visit_some(const struct kvs *kv, const struct kvs__table *t, uint64_t
 	return 0;
 }
 
-static int visit_section(struct kvs *kv, uint64_t *shard, uint64_t *after, kvs_foreach_fn fn, void *arg)
+static int visit_section(struct kvs *kv, uint64_t *shard, uint64_t *after, kvs_foreach_fn fn,
+			 void *arg)
 {
 	const struct kvs__root *root;
 	bool end = false;

@@ -33,8 +33,8 @@ enum kvs__state {
 	KVS__HEAD_LIVE = 1,    /* linked, lookups may start here */
 	KVS__HEAD_CLAIMED = 2, /* one thread is linking it; reachable from then on, no start yet */
 	KVS__HEAD_REMOVED = 4, /* marked, by shrink */
-	KVS__ENTRY_REPLACED = 5, /* marked; the successor has the same key */
-	KVS__ENTRY_DELETED = 6,  /* marked */
+	KVS__ENTRY_REPLACED = 5,     /* marked; the successor has the same key */
+	KVS__ENTRY_DELETED = 6,      /* marked */
 	KVS__ENTRY_DELETED_OWED = 7, /* marked; the removal's stamp is owed (cut.h) */
 };
 
@@ -114,7 +114,8 @@ KVS_INLINE uint64_t kvs__link_make_entry(const struct kvs__entry *e)
 
 KVS_INLINE uint64_t kvs__link_make_head(const kvs__head *h, uint64_t order)
 {
-	return (uint64_t)(uintptr_t)h | KVS__LINK_HEAD | kvs__order_window(order) << KVS__WINDOW_SHIFT;
+	return (uint64_t)(uintptr_t)h | KVS__LINK_HEAD |
+	       kvs__order_window(order) << KVS__WINDOW_SHIFT;
 }
 
 #endif

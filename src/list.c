@@ -150,7 +150,8 @@ static bool is_in_run(uint64_t link, uint64_t order)
 }
 
 /* Search the run behind p->pred for the key. false: a CAS was lost, start again. */
-static bool find_in_run(const struct kvs__table *t, const struct kvs__wanted *w, struct kvs__place *p)
+static bool find_in_run(const struct kvs__table *t, const struct kvs__wanted *w,
+			struct kvs__place *p)
 {
 	kvs__u64 *pred = p->pred;
 	uint64_t pred_word = p->pred_word;
@@ -275,7 +276,8 @@ bool kvs__replace_at(const struct kvs__table *t, const struct kvs__place *p, str
 bool kvs__delete_at(const struct kvs__table *t, const struct kvs__place *p, bool owed)
 {
 	uint64_t expected = p->match_word;
-	uint64_t marked = kvs__word_link(expected) | (owed ? KVS__ENTRY_DELETED_OWED : KVS__ENTRY_DELETED);
+	uint64_t marked =
+		kvs__word_link(expected) | (owed ? KVS__ENTRY_DELETED_OWED : KVS__ENTRY_DELETED);
 
 	/* LP(delete) */
 	if (!cas_seq_cst(&p->match->next, &expected, marked))
@@ -310,7 +312,8 @@ static void head_link(struct kvs__table *t, kvs__head *h, uint64_t order)
 			KVS_COUNT_STEP();
 		expected = p.pred_word;
 		store_seq_cst(h, kvs__word_link(expected) | KVS__HEAD_CLAIMED);
-	} while (!cas_seq_cst(p.pred, &expected, kvs__link_make_head(h, order) | kvs__word_state(expected)));
+	} while (!cas_seq_cst(p.pred, &expected,
+			      kvs__link_make_head(h, order) | kvs__word_state(expected)));
 	head_set_state(h, KVS__HEAD_LIVE);
 	fetch_add_relaxed(&t->linked, 1);
 }

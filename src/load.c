@@ -104,7 +104,8 @@ static int put_in(struct hand *h, const struct pending *p)
 			return fail(h, KVS_ERR_CORRUPTED_SNAPSHOT, p->offset, "a key comes twice");
 	} while (!kvs__insert_at(p->table, &place, p->entry));
 	if (kvs__entry_is_timed(p->entry))
-		kvs__expiry_added(h->slot, p->entry); /* if it is due before the swap it is filed again */
+		kvs__expiry_added(h->slot,
+				  p->entry); /* if it is due before the swap it is filed again */
 	if (++h->counts[p->shard] == COUNTED)
 		count_in(h, p->shard);
 	return KVS_OK;

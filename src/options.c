@@ -54,12 +54,14 @@ static int check(const struct kvs_options *o, const char **ret_option)
 		return fault(ret_option, "allocator", KVS_ERR_INVALID_ARGUMENT);
 	if (o->clock && (!o->clock->boot_ms || !o->clock->wall_ms))
 		return fault(ret_option, "clock", KVS_ERR_INVALID_ARGUMENT);
-	if (o->type && (!o->type->clone || !o->type->destroy || !o->type->encode != !o->type->decode))
+	if (o->type &&
+	    (!o->type->clone || !o->type->destroy || !o->type->encode != !o->type->decode))
 		return fault(ret_option, "type", KVS_ERR_INVALID_ARGUMENT);
 	return check_functions(o, ret_option);
 }
 
-int kvs__options_read(const struct kvs_options *opts, struct kvs_options *ret, const char **ret_option)
+int kvs__options_read(const struct kvs_options *opts, struct kvs_options *ret,
+		      const char **ret_option)
 {
 	*ret = (struct kvs_options)KVS_OPTIONS_INIT;
 	if (opts && !kvs__sized_copy(ret, sizeof(*ret), opts, opts->size))

@@ -16,6 +16,7 @@
 bool kvs__sized_copy(void *to, size_t known, const void *from, size_t size);
 
 /* kvs__options_read - Copy @opts (NULL: defaults) whatever its size, and check it. As kvs_options_check. */
-int kvs__options_read(const struct kvs_options *opts, struct kvs_options *ret, const char **ret_option);
+int kvs__options_read(const struct kvs_options *opts, struct kvs_options *ret,
+		      const char **ret_option);
 
 #endif

@@ -19,7 +19,7 @@
 struct kvs__pages_chunk;
 
 struct kvs__pages {
-	const struct kvs__mem *mem;      /* (i) */
+	const struct kvs__mem *mem; /* (i) */
 	pthread_mutex_t lock;
 	struct kvs__pages_chunk *chunks; /* (l) lock */
 	kvs__u64 bytes;                  /* of all segments, whatever they come from (a) */

@@ -118,7 +118,8 @@ static void acquire_captured(const unsigned long *section)
 		unsigned long c = section[i];
 
 		if (c)
-			__tsan_acquire(&slots[i].tag[((c & 1) ? c >> 1 : (c >> 1) - 1) % TSAN_RING]);
+			__tsan_acquire(
+				&slots[i].tag[((c & 1) ? c >> 1 : (c >> 1) - 1) % TSAN_RING]);
 	}
 }
 

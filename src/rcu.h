@@ -79,7 +79,8 @@ KVS_INLINE bool kvs__rcu_read_ongoing(void)
 }
 
 struct kvs__rcu_worker {
-	_Atomic(struct call_rcu_data *) data; /* NULL: no thread; grace periods are waited for in place */
+	_Atomic(struct call_rcu_data *)
+		data; /* NULL: no thread; grace periods are waited for in place */
 	pthread_t thread;
 };
 

@@ -25,11 +25,11 @@
 #include "options.h"
 
 #ifndef KVS_UNIT_BITS
-#define KVS_UNIT_BITS 6u                /* a shard's order keys are cut into 64 units; the explorer takes fewer */
+#define KVS_UNIT_BITS 6u /* a shard's order keys are cut into 64 units; the explorer takes fewer */
 #endif
 #define UNITS ((uint64_t)1 << KVS_UNIT_BITS)
-#define SECTION_ITEMS 128u              /* claimed in one section */
-#define SECTION_STEPS 2048u             /* entries looked at in one section, but for the end of a run */
+#define SECTION_ITEMS 128u  /* claimed in one section */
+#define SECTION_STEPS 2048u /* entries looked at in one section, but for the end of a run */
 #define BUFFER_BYTES ((size_t)192 << 10)
 #define ENTRY_BYTES_MAX (KVS_KEY_MAX + KVS__INLINE_MAX)
 #define PREFETCH_BUCKETS 16u
@@ -48,29 +48,29 @@ struct kvs_snapshot {
 	int64_t now;         /* the store's clock at the cut, ms (i) */
 	uint64_t max_memory; /* bytes (i) */
 	pthread_mutex_t lock;
-	enum state state;               /* (l) lock */
-	uint64_t next_unit;             /* (l) lock */
-	unsigned in_unit;               /* parts that have one (l) lock */
-	unsigned parts;                 /* (l) lock */
-	uint64_t returned;              /* (l) lock */
-	struct owed *spent;             /* returned, not to be retired for want of memory (l) lock */
+	enum state state;   /* (l) lock */
+	uint64_t next_unit; /* (l) lock */
+	unsigned in_unit;   /* parts that have one (l) lock */
+	unsigned parts;     /* (l) lock */
+	uint64_t returned;  /* (l) lock */
+	struct owed *spent; /* returned, not to be retired for want of memory (l) lock */
 	KVS_LINE_ALIGNED _Atomic(struct owed *) queue; /* (a) */
-	kvs__u64 held;                  /* bytes in the queue (a) */
-	kvs__u32 failed;                /* 0, or the negative of an error (a) */
+	kvs__u64 held;                                 /* bytes in the queue (a) */
+	kvs__u32 failed;                               /* 0, or the negative of an error (a) */
 };
 
 struct kvs_snapshot_part {
 	struct kvs_snapshot *snapshot;
 	bool has_unit;
-	uint64_t shard;                 /* of the unit */
-	uint64_t after;                 /* order key: done up to here */
-	uint64_t last;                  /* order key: the unit's last */
+	uint64_t shard; /* of the unit */
+	uint64_t after; /* order key: done up to here */
+	uint64_t last;  /* order key: the unit's last */
 	uint64_t returned;
-	unsigned count;                 /* in items */
-	unsigned at;                    /* next in items */
-	size_t used;                    /* of buffer */
-	struct owed *queue;             /* taken, not yet returned */
-	struct owed *current;           /* returned, not yet retired */
+	unsigned count;                         /* in items */
+	unsigned at;                            /* next in items */
+	size_t used;                            /* of buffer */
+	struct owed *queue;                     /* taken, not yet returned */
+	struct owed *current;                   /* returned, not yet retired */
 	struct kvs__block *held[SECTION_ITEMS]; /* NULL where the value was copied */
 	struct kvs_item items[SECTION_ITEMS];
 	unsigned char buffer[];
@@ -458,7 +458,8 @@ static void keep(struct kvs_snapshot_part *p, const struct kvs__entry *e)
 /* Fetch what the next buckets begin with, while this one is worked on. */
 static void prefetch_bucket(const struct kvs__table *t, uint64_t prefix, unsigned bits)
 {
-	uint64_t word = prefix >> bits ? KVS__LINK_END : load_relaxed(kvs__head_of(t, prefix, bits));
+	uint64_t word =
+		prefix >> bits ? KVS__LINK_END : load_relaxed(kvs__head_of(t, prefix, bits));
 
 	if (!kvs__link_to_head(word)) {
 		__builtin_prefetch(kvs__link_entry(word), 1);

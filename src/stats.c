@@ -54,7 +54,8 @@ static void sample_add(struct sample *s, uint64_t length)
 		s->max = length;
 }
 
-static bool sample_piece(struct kvs *kv, uint64_t shard, uint64_t first, uint64_t wanted, struct sample *s)
+static bool sample_piece(struct kvs *kv, uint64_t shard, uint64_t first, uint64_t wanted,
+			 struct sample *s)
 {
 	const struct kvs__root *root;
 	uint64_t i;
@@ -66,7 +67,8 @@ static bool sample_piece(struct kvs *kv, uint64_t shard, uint64_t first, uint64_
 		unsigned bits = kvs__size_bits(load_seq_cst(&t->size));
 		uint64_t step = ((uint64_t)1 << bits) / wanted;
 
-		sample_add(s, chain_length(t, step ? i * step : i & (((uint64_t)1 << bits) - 1), bits));
+		sample_add(s, chain_length(t, step ? i * step : i & (((uint64_t)1 << bits) - 1),
+					   bits));
 	}
 	kvs__rcu_read_unlock();
 	return root != NULL;

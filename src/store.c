@@ -54,7 +54,8 @@ struct kvs__root *kvs__root_make(struct kvs *kv, unsigned bits)
 #define FREE_BATCH 128u
 
 /* Free every entry of a table that no thread can reach. Returns their footprints. */
-static uint64_t table_free_entries(struct kvs *kv, const struct kvs__table *t, enum kvs_removal cause)
+static uint64_t table_free_entries(struct kvs *kv, const struct kvs__table *t,
+				   enum kvs_removal cause)
 {
 	struct kvs__walk w = kvs__walk_start(t, 0, NULL);
 	struct kvs__entry *batch[FREE_BATCH];
@@ -347,7 +348,8 @@ KVS_API int kvs_drain(struct kvs *kv)
 
 	if (err)
 		return err;
-	kvs__rcu_wait(&kv->reclaim.worker); /* GP: batches in a hand are back in their slot or queued */
+	kvs__rcu_wait(
+		&kv->reclaim.worker); /* GP: batches in a hand are back in their slot or queued */
 	if (!kvs__expiry_flush(kv))
 		err = KVS_ERR_NO_MEMORY;
 	(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
@@ -369,7 +371,7 @@ KVS_API int kvs_close(struct kvs *kv)
 	kvs__rcu_wait(&kv->reclaim.worker);  /* GP: operations that found the store open */
 	kvs__maintainer_stop(kv);
 	kvs__maintain_forget(kv);
-	(void)kvs__expiry_flush(kv);         /* what they have sent; the wheel is nobody's from here on */
+	(void)kvs__expiry_flush(kv); /* what they have sent; the wheel is nobody's from here on */
 	fetch_add_relaxed(&kv->reclaim.freed_bytes, kvs__expiry_free_dead(kv));
 	(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
 	root_free(kv, old, KVS_REMOVED_CLOSED);

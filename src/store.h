@@ -12,13 +12,14 @@
 
 /* All tables hang on one pointer, so that clear (and what replaces contents) swaps them at once. */
 struct kvs__root {
-	uint64_t shards;            /* (i) */
-	struct kvs__table table[];  /* one a shard */
+	uint64_t shards;           /* (i) */
+	struct kvs__table table[]; /* one a shard */
 };
 
 /* Versions are drawn per shard; a line each, since every write draws one. They outlive roots. */
 struct kvs__version_counter {
-	KVS_LINE_ALIGNED kvs__u64 next; /* (a) steps by the number of shards, so that none is repeated in a store */
+	KVS_LINE_ALIGNED kvs__u64
+		next; /* (a) steps by the number of shards, so that none is repeated in a store */
 };
 
 /* A shrink of all tables that are too large, on its way (maintain.c). */
@@ -30,18 +31,18 @@ enum kvs__shrink_state {
 
 struct kvs__maintainer {
 	pthread_t thread;
-	bool runs;          /* (l) admin */
+	bool runs; /* (l) admin */
 	sem_t wake;
-	kvs__u32 idle;      /* 1: sleeps until woken (a) */
-	kvs__u32 stop;      /* (a) */
+	kvs__u32 idle;                 /* 1: sleeps until woken (a) */
+	kvs__u32 stop;                 /* (a) */
 	enum kvs__shrink_state shrink; /* (l) admin */
-	struct kvs__rcu_head gp;       /* of the shrink; queued while a worker runs and gp_over is 0 */
-	kvs__u32 gp_over;              /* 1: the shrink's grace period is over (a) */
-	unsigned trim_cursor;          /* (l) admin */
-	bool trimming;                 /* there may be pages to give back (l) admin */
-	uint64_t freed_seen;           /* batches freed when that was decided (l) admin */
-	uint64_t roomy_since_ms;       /* the arena is roomy since then; 0: it is not (l) admin */
-	uint64_t stall_reported;       /* so many times (o) kvs-maint; without it (l) admin */
+	struct kvs__rcu_head gp; /* of the shrink; queued while a worker runs and gp_over is 0 */
+	kvs__u32 gp_over;        /* 1: the shrink's grace period is over (a) */
+	unsigned trim_cursor;    /* (l) admin */
+	bool trimming;           /* there may be pages to give back (l) admin */
+	uint64_t freed_seen;     /* batches freed when that was decided (l) admin */
+	uint64_t roomy_since_ms; /* the arena is roomy since then; 0: it is not (l) admin */
+	uint64_t stall_reported; /* so many times (o) kvs-maint; without it (l) admin */
 };
 
 #define KVS__LAGS 128u
@@ -64,12 +65,12 @@ struct kvs__expiry {
 	struct kvs__slot *from;       /* whose mail was taken last (l) role */
 	struct kvs__message *added;   /* taken, not yet looked at (l) role */
 	struct kvs__message *retired; /* (l) role */
-	struct kvs__message *dead;    /* entries to be retired, when there is memory for it (l) role */
-	kvs__u64 timers;              /* (s) */
-	kvs__u64 retired_bytes;       /* by threads without a slot (a) */
-	kvs__u64 lag_max;             /* ms (s) */
-	kvs__u64 lag[KVS__LAGS];      /* how many were removed so late (s) */
-	struct kvs__wheel wheel;      /* (l) role */
+	struct kvs__message *dead; /* entries to be retired, when there is memory for it (l) role */
+	kvs__u64 timers;           /* (s) */
+	kvs__u64 retired_bytes;    /* by threads without a slot (a) */
+	kvs__u64 lag_max;          /* ms (s) */
+	kvs__u64 lag[KVS__LAGS];   /* how many were removed so late (s) */
+	struct kvs__wheel wheel;   /* (l) role */
 };
 
 struct kvs {
@@ -85,33 +86,34 @@ struct kvs {
 	struct kvs__cut cut;       /* (a) */
 	struct kvs__hasher hasher; /* (i) */
 	struct kvs__version_counter *versions; /* (i) */
-	struct kvs__pool pool;           /* (i) */
-	struct kvs__clock clock;         /* (i) but for its offset */
-	struct kvs__pages pages;         /* of the directories; its own lock */
-	unsigned bits_min;               /* (i) */
-	uint32_t flags;                  /* KVS_OPEN_ (i) */
-	uint64_t max_memory;             /* bytes; 0: no limit (i) */
-	kvs_stall_fn stall_fn;           /* (i) */
-	void *stall_ctx;                 /* (i) */
-	uint32_t stall_ms;               /* (i) */
-	uint32_t tick_ms;                /* of the wheel and of the store's thread (i) */
+	struct kvs__pool pool;                 /* (i) */
+	struct kvs__clock clock;               /* (i) but for its offset */
+	struct kvs__pages pages;               /* of the directories; its own lock */
+	unsigned bits_min;                     /* (i) */
+	uint32_t flags;                        /* KVS_OPEN_ (i) */
+	uint64_t max_memory;                   /* bytes; 0: no limit (i) */
+	kvs_stall_fn stall_fn;                 /* (i) */
+	void *stall_ctx;                       /* (i) */
+	uint32_t stall_ms;                     /* (i) */
+	uint32_t tick_ms;                      /* of the wheel and of the store's thread (i) */
 	/* the rest is off the paths of operations */
-	KVS_LINE_ALIGNED pthread_mutex_t admin; /* clear, close, drain, fork and shrink, one at a time */
-	kvs__u32 admin_waiters;          /* the maintainer lets them go first (a) */
-	bool loading;                    /* a load builds new contents: no snapshot may begin (l) admin */
+	KVS_LINE_ALIGNED pthread_mutex_t
+		admin;          /* clear, close, drain, fork and shrink, one at a time */
+	kvs__u32 admin_waiters; /* the maintainer lets them go first (a) */
+	bool loading;           /* a load builds new contents: no snapshot may begin (l) admin */
 	struct kvs__reclaim reclaim;
 	struct kvs__maintainer maintainer;
 	struct kvs__expiry expiry;
 	KVS_LINE_ALIGNED kvs__u64 live_bytes;     /* posted by threads; only with max_memory (a) */
 	KVS_LINE_ALIGNED kvs__u64 reader_settles; /* (s) */
-	kvs__u64 stalls;                 /* (s) */
-	kvs__u64 pinned_bytes;           /* see struct kvs__pool (s) */
-	kvs__u64 stray_unpins;           /* by threads for which there was no slot (a) */
-	kvs__u64 handed_over;            /* entries, of all snapshots (s) */
-	kvs__u64 cleared_bytes;          /* footprints given back by clear and close (s) */
-	kvs__u64 past_growths;           /* of roots that are gone (s) */
-	kvs__u64 past_shrinks;           /* (s) */
-	kvs__u64 past_growths_failed;    /* (s) */
+	kvs__u64 stalls;                          /* (s) */
+	kvs__u64 pinned_bytes;                    /* see struct kvs__pool (s) */
+	kvs__u64 stray_unpins;                    /* by threads for which there was no slot (a) */
+	kvs__u64 handed_over;                     /* entries, of all snapshots (s) */
+	kvs__u64 cleared_bytes;                   /* footprints given back by clear and close (s) */
+	kvs__u64 past_growths;                    /* of roots that are gone (s) */
+	kvs__u64 past_shrinks;                    /* (s) */
+	kvs__u64 past_growths_failed;             /* (s) */
 };
 
 /* A key on its way to its table. */

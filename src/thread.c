@@ -13,8 +13,8 @@
 __thread struct kvs__tls kvs__tls;
 
 static pthread_mutex_t homes_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct kvs__home *homes;     /* (l) homes_lock */
-static uint64_t last_generation;    /* (l) homes_lock */
+static struct kvs__home *homes;  /* (l) homes_lock */
+static uint64_t last_generation; /* (l) homes_lock */
 static pthread_key_t exit_key;
 static bool exit_key_made;
 static pthread_once_t exit_key_once = PTHREAD_ONCE_INIT;
@@ -229,14 +229,15 @@ bool kvs__slots_take_over(struct kvs__home *h, struct kvs__reclaim *r)
 
 void kvs__home_fork_child(struct kvs__home *h)
 {
-	bool attached = h->number < kvs__tls.count &&
-			kvs__tls.entry[h->number].generation == h->generation;
+	bool attached =
+		h->number < kvs__tls.count && kvs__tls.entry[h->number].generation == h->generation;
 	struct kvs__slot *mine = attached ? kvs__tls.entry[h->number].slot : NULL;
 	struct kvs__slot *s;
 
 	for (s = load_acquire(&h->slots); s; s = s->next) {
 		if (s != mine && h->pool->arena)
-			kvs__heap_drop(&s->heap); /* its blocks are lost to the child: they may be in use */
+			kvs__heap_drop(
+				&s->heap); /* its blocks are lost to the child: they may be in use */
 		s->taken = s == mine || s->own;
 	}
 }

@@ -22,24 +22,24 @@ struct kvs;
 struct kvs__slot {
 	/* written by its thread at every call */
 	KVS_LINE_ALIGNED kvs__u64 hits; /* (o) owner writes, others may read */
-	kvs__u64 misses;        /* (o) */
-	kvs__u64 inserts;       /* (o) */
-	kvs__u64 overwrites;    /* (o) */
-	kvs__u64 deletes;       /* (o) */
-	kvs__u64 pins;          /* (o) taken */
-	kvs__u64 unpins;        /* (o) given back */
-	kvs__u64 added_bytes;   /* (o) footprints of entries published */
-	kvs__u64 retired_bytes; /* (o) footprints of entries retired */
-	kvs__u64 expirations;   /* (o) entries removed because their deadline had passed */
-	kvs__u64 sent;          /* (o) messages */
-	kvs__batch_ref batch;   /* (a) partial batch; NULL while a write holds it */
-	struct kvs__heap heap;  /* (o) */
-	int64_t unposted_bytes; /* (o) live bytes not yet in the store's sum (quota.h) */
-	kvs__u64 limited;       /* (o) */
-	struct kvs__slot *next; /* (i) all slots of the store */
-	bool taken;             /* (l) slots_lock */
-	bool in_update;         /* its thread runs a kvs_update_fn, which may not write; no other thread looks */
-	bool own;               /* the store's, never a thread's (i) */
+	kvs__u64 misses;                /* (o) */
+	kvs__u64 inserts;               /* (o) */
+	kvs__u64 overwrites;            /* (o) */
+	kvs__u64 deletes;               /* (o) */
+	kvs__u64 pins;                  /* (o) taken */
+	kvs__u64 unpins;                /* (o) given back */
+	kvs__u64 added_bytes;           /* (o) footprints of entries published */
+	kvs__u64 retired_bytes;         /* (o) footprints of entries retired */
+	kvs__u64 expirations;           /* (o) entries removed because their deadline had passed */
+	kvs__u64 sent;                  /* (o) messages */
+	kvs__batch_ref batch;           /* (a) partial batch; NULL while a write holds it */
+	struct kvs__heap heap;          /* (o) */
+	int64_t unposted_bytes;         /* (o) live bytes not yet in the store's sum (quota.h) */
+	kvs__u64 limited;               /* (o) */
+	struct kvs__slot *next;         /* (i) all slots of the store */
+	bool taken;                     /* (l) slots_lock */
+	bool in_update; /* its thread runs a kvs_update_fn, which may not write; no other thread looks */
+	bool own;       /* the store's, never a thread's (i) */
 	/* to the one who turns the wheel (expiry.h) */
 	KVS_LINE_ALIGNED struct kvs__mailbox added; /* (a) */
 	struct kvs__mailbox retired;                /* (a) */
@@ -66,9 +66,9 @@ struct kvs__home {
 	uint32_t number;                   /* index into every thread's table (i) */
 	_Atomic(struct kvs__slot *) slots; /* (a) pushed only */
 	pthread_mutex_t slots_lock;
-	struct kvs__pool *pool;            /* (i) */
-	kvs__u64 registrations;            /* (s) */
-	struct kvs__home *next;            /* all open stores (l) */
+	struct kvs__pool *pool; /* (i) */
+	kvs__u64 registrations; /* (s) */
+	struct kvs__home *next; /* all open stores (l) */
 };
 
 extern KVS_HIDDEN __thread struct kvs__tls kvs__tls;

@@ -391,21 +391,24 @@ static KVS_NOINLINE int write_key(struct write *w, struct kvs_slice key,
 	return err;
 }
 
-KVS_API int kvs_set(struct kvs *kv, struct kvs_slice key, struct kvs_slice val, uint64_t *ret_version)
+KVS_API int kvs_set(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+		    uint64_t *ret_version)
 {
 	struct write w = { .kv = kv, .mode = MODE_SET };
 
 	return write_key(&w, key, &val, ret_version);
 }
 
-KVS_API int kvs_add(struct kvs *kv, struct kvs_slice key, struct kvs_slice val, uint64_t *ret_version)
+KVS_API int kvs_add(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+		    uint64_t *ret_version)
 {
 	struct write w = { .kv = kv, .mode = MODE_ADD };
 
 	return write_key(&w, key, &val, ret_version);
 }
 
-KVS_API int kvs_replace(struct kvs *kv, struct kvs_slice key, struct kvs_slice val, uint64_t *ret_version)
+KVS_API int kvs_replace(struct kvs *kv, struct kvs_slice key, struct kvs_slice val,
+			uint64_t *ret_version)
 {
 	struct write w = { .kv = kv, .mode = MODE_REPLACE };
 

@@ -5,7 +5,16 @@
 
 #include "store.h"
 
-enum mode { MODE_SET, MODE_ADD, MODE_REPLACE, MODE_COMPARE, MODE_DELETE, MODE_UPDATE, MODE_EXPIRE, MODE_TOUCH };
+enum mode {
+	MODE_SET,
+	MODE_ADD,
+	MODE_REPLACE,
+	MODE_COMPARE,
+	MODE_DELETE,
+	MODE_UPDATE,
+	MODE_EXPIRE,
+	MODE_TOUCH
+};
 
 #define AGAIN 1 /* internal: the CAS was lost */
 
@@ -31,8 +40,8 @@ struct write {
 	bool sent;         /* a message to the one who turns the wheel */
 	int64_t deadline;  /* of what is written; KVS__NO_DEADLINE, which is 0: none */
 	struct kvs__entry
-		*fresh;       /* private until published, not ours from then on; NULL: the key goes */
-	uint64_t fresh_bytes; /* its footprint, while it could still be looked at */
+		*fresh; /* private until published, not ours from then on; NULL: the key goes */
+	uint64_t fresh_bytes;     /* its footprint, while it could still be looked at */
 	struct kvs__batch *batch; /* reserved, or NULL */
 	struct kvs__view view;    /* of the cut, as this attempt saw it */
 	struct kvs_value *old;    /* NULL: the caller does not want a copy of what was there */

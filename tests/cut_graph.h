@@ -19,11 +19,11 @@ enum graph_kind { GRAPH_WRITE, GRAPH_DELETE, GRAPH_READ, GRAPH_SNAPSHOT };
 
 struct graph_op {
 	enum graph_kind kind;
-	uint32_t key;     /* none for a snapshot */
-	uint64_t start;   /* ticks */
+	uint32_t key;   /* none for a snapshot */
+	uint64_t start; /* ticks */
 	uint64_t end;
-	uint64_t found;   /* version replaced, removed or read; 0: absent */
-	uint64_t version; /* written */
+	uint64_t found;           /* version replaced, removed or read; 0: absent */
+	uint64_t version;         /* written */
 	uint64_t cut[GRAPH_KEYS]; /* snapshot: versions; 0: absent */
 };
 

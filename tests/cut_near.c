@@ -109,7 +109,8 @@ void near_end(struct kvs_snapshot *s, uint64_t want_count)
 	check_u64(count, want_count);
 }
 
-uint64_t near_walk(struct kvs_snapshot *s, void (*fn)(const struct kvs_item *item, void *arg), void *arg)
+uint64_t near_walk(struct kvs_snapshot *s, void (*fn)(const struct kvs_item *item, void *arg),
+		   void *arg)
 {
 	struct kvs_snapshot_part *part = NULL;
 	struct kvs_item item;

@@ -24,6 +24,7 @@ struct kvs_snapshot *near_begin(struct kvs *kv);
 void near_end(struct kvs_snapshot *s, uint64_t want_count);
 
 /* near_walk - Hand every entry of the cut to @fn; returns how many. */
-uint64_t near_walk(struct kvs_snapshot *s, void (*fn)(const struct kvs_item *item, void *arg), void *arg);
+uint64_t near_walk(struct kvs_snapshot *s, void (*fn)(const struct kvs_item *item, void *arg),
+		   void *arg);
 
 #endif /* KVS_TESTS_CUT_NEAR_H */

@@ -367,8 +367,8 @@ struct model {
 
 static struct kvs_slice model_value(struct model *m, size_t *ret_len)
 {
-	*ret_len = rng_below(&m->rng, 20) == 0 ? value_sizes[rng_below(&m->rng, 5)] :
-						 rng_below(&m->rng, 64);
+	*ret_len = rng_below(&m->rng, 20) == 0 ? value_sizes[rng_below(&m->rng, 5)]
+					       : rng_below(&m->rng, 64);
 	m->next_tag++;
 	return make_value(*ret_len, m->next_tag);
 }
@@ -514,7 +514,7 @@ static void model_clear(struct model *m)
 static void model_step(struct model *m)
 {
 	static void (*const steps[])(struct model *, size_t) = {
-		model_set,	  model_add,	model_replace,	      model_compare_and_set,
+		model_set,         model_add,    model_replace,        model_compare_and_set,
 		model_get_and_set, model_delete, model_get_and_delete, model_get,
 	};
 

@@ -198,7 +198,8 @@ static void differ_late(struct fixture *f)
 	check(key != NULL);
 	for (unsigned int i = 0; i < 200; i++) {
 		key[LATE + i * 7] = 1;
-		check_ok(kvs_set(f->kv, kvs_bytes(key, KVS_KEY_MAX), kvs_bytes(&i, sizeof(i)), NULL));
+		check_ok(kvs_set(f->kv, kvs_bytes(key, KVS_KEY_MAX), kvs_bytes(&i, sizeof(i)),
+				 NULL));
 		key[LATE + i * 7] = 0;
 	}
 	check_u64(store_len(f->kv), 200);
@@ -241,9 +242,9 @@ static void check_holds(struct kvs *kv, struct kvs_slice key, struct kvs_slice v
 static void odd_bytes(struct fixture *f)
 {
 	const struct kvs_slice keys[] = {
-		kvs_bytes(NULL, 0),	  kvs_bytes("\0", 1),	  kvs_bytes("\0\0", 2),
-		kvs_bytes("a\0b", 3),	  kvs_bytes("a\0c", 3),	  kvs_bytes("a", 1),
-		kvs_bytes("a\0", 2),	  kvs_bytes("\xff", 1),	  kvs_bytes("\xff\xff", 2),
+		kvs_bytes(NULL, 0),        kvs_bytes("\0", 1),       kvs_bytes("\0\0", 2),
+		kvs_bytes("a\0b", 3),      kvs_bytes("a\0c", 3),     kvs_bytes("a", 1),
+		kvs_bytes("a\0", 2),       kvs_bytes("\xff", 1),     kvs_bytes("\xff\xff", 2),
 		kvs_bytes("a\nb\tc\\", 6), kvs_bytes("12345678", 8), kvs_bytes("12345678\0", 9),
 	};
 
@@ -416,8 +417,8 @@ static struct chains mean_chains(kvs_shard_fn shard_fn, uint64_t count)
 		sum.p50 += one.p50 / (double)runs;
 		sum.p99 += one.p99 / (double)runs;
 	}
-	util_note("%s: chain mean %.3f, p50 %.2f, p99 %.2f", shard_fn ? "user's routing" : "default",
-		  sum.mean, sum.p50, sum.p99);
+	util_note("%s: chain mean %.3f, p50 %.2f, p99 %.2f",
+		  shard_fn ? "user's routing" : "default", sum.mean, sum.p50, sum.p99);
 	return sum;
 }
 

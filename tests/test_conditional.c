@@ -272,8 +272,8 @@ static void swap_tokens(size_t index, void *arg)
 
 	for (size_t i = 0; i < race->rounds; i++) {
 		token = index * race->rounds + i;
-		check_ok(kvs_get_and_set(race->kv, kvs_str("slot"), kvs_bytes(&token, sizeof(token)),
-					 &old, NULL));
+		check_ok(kvs_get_and_set(race->kv, kvs_str("slot"),
+					 kvs_bytes(&token, sizeof(token)), &old, NULL));
 		if (old.version == 0)
 			continue;
 		check_u64(old.len, sizeof(token));

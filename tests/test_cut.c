@@ -36,9 +36,9 @@
 #define THREADS (OBSERVERS + 1)
 #define STOP_YIELDS 60u /* that a writer stands still for */
 #define HOLD_YIELDS 24u /* that a cut lasts for */
-#define ROUND 250u /* snapshots between two checks */
-#define RING 32u   /* sightings kept of a key, an observer and a snapshot: the last before its walk */
-#define TURN 64u   /* operations after which a thread lets others go on, outside a section */
+#define ROUND 250u      /* snapshots between two checks */
+#define RING 32u /* sightings kept of a key, an observer and a snapshot: the last before its walk */
+#define TURN 64u /* operations after which a thread lets others go on, outside a section */
 
 /* A key's progress, written by its writer only. */
 struct progress {
@@ -75,7 +75,7 @@ struct test {
 	struct kvs *kv;
 	struct progress progress[KEYS];
 	_Atomic bool stop;
-	_Atomic bool near; /* sightings are kept */
+	_Atomic bool near;       /* sightings are kept */
 	_Atomic size_t snapshot; /* number in its round */
 	pthread_t writer[WRITERS];
 	_Atomic unsigned writing; /* writers whose thread is known */
@@ -112,7 +112,8 @@ static struct seen seen_make(bool present, uint64_t step, uint64_t done, uint64_
 		s.high = started / LIFE * LIFE;
 	}
 	if (s.low > s.high || s.low < done || s.high > started || (present && is_absent_at(step)))
-		util_fail(__FILE__, __LINE__, "seen %s at step %llu; done before %llu, started after %llu",
+		util_fail(__FILE__, __LINE__,
+			  "seen %s at step %llu; done before %llu, started after %llu",
 			  present ? "present" : "absent", (unsigned long long)step,
 			  (unsigned long long)done, (unsigned long long)started);
 	return s;
@@ -131,7 +132,8 @@ static struct seen look(struct test *t, size_t key)
 	return seen_make(err == KVS_OK, step, done, atomic_load(&p->started));
 }
 
-static void note(struct test *t, size_t observer, size_t key, uint64_t first_low, uint64_t second_high)
+static void note(struct test *t, size_t observer, size_t key, uint64_t first_low,
+		 uint64_t second_high)
 {
 	struct log *l = &t->log[observer][key];
 	size_t snapshot = atomic_load(&t->snapshot);
@@ -187,7 +189,8 @@ static void write_steps(struct test *t, size_t side)
 		bool near = atomic_load(&t->near);
 		struct seen other;
 
-		if (version[pair] == 0) /* a round begins where the last one ended: with a new life */
+		if (version[pair] ==
+		    0) /* a round begins where the last one ended: with a new life */
 			step = (step + LIFE - 1) / LIFE * LIFE + 1;
 		atomic_store(&p->started, step);
 		step_make(t, key, step, &version[pair]);
@@ -392,12 +395,14 @@ static void check_key(struct test *t, size_t key, size_t snapshots)
 		size_t at = first_above(all, n, first->high);
 
 		if (at < n && all[at].second_high < second->low)
-			util_fail(__FILE__, __LINE__,
-				  "snapshot has key %zu at step %llu and key %zu at %llu, but at the latter's "
-				  "step %llu the former was beyond, at %llu or more",
-				  key, (unsigned long long)first->high, partner(key),
-				  (unsigned long long)second->low, (unsigned long long)all[at].second_high,
-				  (unsigned long long)all[at].first_low);
+			util_fail(
+				__FILE__, __LINE__,
+				"snapshot has key %zu at step %llu and key %zu at %llu, but at the latter's "
+				"step %llu the former was beyond, at %llu or more",
+				key, (unsigned long long)first->high, partner(key),
+				(unsigned long long)second->low,
+				(unsigned long long)all[at].second_high,
+				(unsigned long long)all[at].first_low);
 	}
 	t->sightings += n;
 	free(all);
@@ -454,7 +459,8 @@ static void test_close(struct test *t)
 static void test_observers_agree_with_snapshots(void **state)
 {
 #ifdef KVS_YIELD_RAND
-	size_t wanted = util_scaled_full(60, 200, 2000, 100000), made; /* threads linger: each is worth more, and dearer */
+	size_t wanted = util_scaled_full(60, 200, 2000, 100000),
+	       made; /* threads linger: each is worth more, and dearer */
 #else
 	size_t wanted = util_scaled_full(400, 2000, 10000, 500000), made;
 #endif
@@ -467,9 +473,10 @@ static void test_observers_agree_with_snapshots(void **state)
 	stats = store_stats(t->kv);
 	util_note("%zu snapshots, %u pairs, %llu sightings: 0 violations", wanted, PAIRS,
 		  (unsigned long long)t->sightings);
-	util_note("handed over %llu, settled by readers %llu, deletes and re-inserts inside a snapshot %llu",
-		  (unsigned long long)stats.handed_over, (unsigned long long)stats.reader_settles,
-		  (unsigned long long)t->reinserts);
+	util_note(
+		"handed over %llu, settled by readers %llu, deletes and re-inserts inside a snapshot %llu",
+		(unsigned long long)stats.handed_over, (unsigned long long)stats.reader_settles,
+		(unsigned long long)t->reinserts);
 	check(stats.handed_over >= wanted / 10);
 	check(t->reinserts >= wanted / 100);
 	check(stats.reader_settles >= util_scaled_full(0, 10, 100, 100));
@@ -499,8 +506,10 @@ static void chain_copy(size_t index, void *arg)
 		if (index == 0)
 			value++;
 		else
-			check_ok(kvs_get(c->kv, make_key(from, index - 1), &value, sizeof(value), NULL));
-		check_ok(kvs_set(c->kv, make_key(to, index), kvs_bytes(&value, sizeof(value)), NULL));
+			check_ok(kvs_get(c->kv, make_key(from, index - 1), &value, sizeof(value),
+					 NULL));
+		check_ok(kvs_set(c->kv, make_key(to, index), kvs_bytes(&value, sizeof(value)),
+				 NULL));
 	}
 }
 
@@ -525,8 +534,10 @@ static void chain_snapshot(struct chain *c)
 	check_u64(n, LINKS);
 	for (size_t k = 1; k < LINKS; k++)
 		if (c->value[k] > c->value[k - 1])
-			util_fail(__FILE__, __LINE__, "link %zu is at %llu, the one that it copies at %llu", k,
-				  (unsigned long long)c->value[k], (unsigned long long)c->value[k - 1]);
+			util_fail(__FILE__, __LINE__,
+				  "link %zu is at %llu, the one that it copies at %llu", k,
+				  (unsigned long long)c->value[k],
+				  (unsigned long long)c->value[k - 1]);
 }
 
 static void test_a_copy_is_never_ahead(void **state)

@@ -31,10 +31,34 @@ static void print_ops(const struct graph_op *ops, size_t n)
 
 /* ---- The checker ------------------------------------------------------------------------ */
 
-#define W(key, start, end, found, version) { GRAPH_WRITE, key, start, end, found, version, { 0 } }
-#define D(key, start, end, found) { GRAPH_DELETE, key, start, end, found, 0, { 0 } }
-#define R(key, start, end, found) { GRAPH_READ, key, start, end, found, 0, { 0 } }
-#define S(start, end, a, b) { GRAPH_SNAPSHOT, 0, start, end, 0, 0, { a, b, 0, 0 } }
+#define W(key, start, end, found, version)                                                         \
+	{                                                                                          \
+		GRAPH_WRITE, key, start, end, found, version,                                      \
+		{                                                                                  \
+			0                                                                          \
+		}                                                                                  \
+	}
+#define D(key, start, end, found)                                                                  \
+	{                                                                                          \
+		GRAPH_DELETE, key, start, end, found, 0,                                           \
+		{                                                                                  \
+			0                                                                          \
+		}                                                                                  \
+	}
+#define R(key, start, end, found)                                                                  \
+	{                                                                                          \
+		GRAPH_READ, key, start, end, found, 0,                                             \
+		{                                                                                  \
+			0                                                                          \
+		}                                                                                  \
+	}
+#define S(start, end, a, b)                                                                        \
+	{                                                                                          \
+		GRAPH_SNAPSHOT, 0, start, end, 0, 0,                                               \
+		{                                                                                  \
+			a, b, 0, 0                                                                 \
+		}                                                                                  \
+	}
 
 struct hand_made {
 	const char *name;
@@ -43,39 +67,53 @@ struct hand_made {
 };
 
 static const struct hand_made hand_made[] = {
-	{ "one after the other", GRAPH_RIGHT,
+	{ "one after the other",
+	  GRAPH_RIGHT,
 	  { W(0, 1, 2, 0, 1), W(1, 3, 4, 0, 2), S(5, 6, 1, 2), D(0, 7, 8, 1), S(9, 10, 0, 2) } },
-	{ "a write that overlaps is in or out", GRAPH_RIGHT,
+	{ "a write that overlaps is in or out",
+	  GRAPH_RIGHT,
 	  { W(0, 1, 9, 0, 1), S(2, 3, 0, 0), S(4, 5, 1, 0) } },
 	{ "what was done is not in", GRAPH_VIOLATION, { W(0, 1, 2, 0, 1), S(3, 4, 0, 0) } },
 	{ "what was done later is in", GRAPH_VIOLATION, { S(1, 2, 1, 0), W(0, 3, 4, 0, 1) } },
-	{ "what was deleted is in", GRAPH_VIOLATION,
+	{ "what was deleted is in",
+	  GRAPH_VIOLATION,
 	  { W(0, 1, 2, 0, 1), D(0, 3, 4, 1), S(5, 6, 1, 0) } },
-	{ "observer: x new, then y old; y without x", GRAPH_VIOLATION,
+	{ "observer: x new, then y old; y without x",
+	  GRAPH_VIOLATION,
 	  { W(0, 1, 20, 0, 1), W(1, 1, 30, 0, 2), R(0, 5, 6, 1), R(1, 7, 8, 0), S(2, 29, 0, 2) } },
-	{ "the same without the observer", GRAPH_RIGHT,
+	{ "the same without the observer",
+	  GRAPH_RIGHT,
 	  { W(0, 1, 20, 0, 1), W(1, 1, 30, 0, 2), S(2, 29, 0, 2) } },
-	{ "observer of a delete", GRAPH_VIOLATION,
+	{ "observer of a delete",
+	  GRAPH_VIOLATION,
 	  { W(0, 1, 2, 0, 1), W(1, 1, 2, 0, 2), D(0, 3, 20, 1), W(1, 3, 20, 2, 3), R(0, 5, 6, 0),
 	    R(1, 7, 8, 2), S(4, 19, 1, 3) } },
-	{ "absent between two lives", GRAPH_RIGHT,
+	{ "absent between two lives",
+	  GRAPH_RIGHT,
 	  { W(0, 1, 2, 0, 1), D(0, 3, 4, 1), W(0, 5, 6, 0, 5), W(1, 1, 9, 0, 2), S(1, 9, 0, 2) } },
-	{ "absent between two lives, and what lies there cannot be", GRAPH_VIOLATION,
+	{ "absent between two lives, and what lies there cannot be",
+	  GRAPH_VIOLATION,
 	  { W(0, 1, 2, 0, 1), W(1, 3, 4, 0, 2), D(1, 5, 6, 2), D(0, 7, 8, 1), S(2, 9, 0, 2) } },
-	{ "absent, but the key stays", GRAPH_VIOLATION,
+	{ "absent, but the key stays",
+	  GRAPH_VIOLATION,
 	  { W(0, 1, 2, 0, 1), W(1, 1, 9, 0, 2), R(1, 3, 4, 2), S(1, 9, 1, 0), S(10, 11, 0, 2) } },
-	{ "two snapshots cross", GRAPH_VIOLATION,
+	{ "two snapshots cross",
+	  GRAPH_VIOLATION,
 	  { W(0, 1, 20, 0, 1), S(2, 3, 1, 0), S(4, 5, 0, 0) } },
-	{ "the later version lived first", GRAPH_RIGHT,
+	{ "the later version lived first",
+	  GRAPH_RIGHT,
 	  { W(0, 1, 20, 0, 5), D(0, 2, 30, 5), W(0, 1, 20, 0, 3), D(0, 2, 30, 3), R(0, 5, 6, 5),
 	    R(0, 7, 8, 3) } },
-	{ "each of two lives was seen before the other", GRAPH_VIOLATION,
+	{ "each of two lives was seen before the other",
+	  GRAPH_VIOLATION,
 	  { W(0, 1, 20, 0, 5), D(0, 2, 30, 5), W(0, 1, 20, 0, 3), D(0, 2, 30, 3), R(0, 5, 6, 5),
 	    R(0, 7, 8, 3), R(0, 9, 10, 5) } },
-	{ "absent in the later gap, for what was seen before", GRAPH_RIGHT,
+	{ "absent in the later gap, for what was seen before",
+	  GRAPH_RIGHT,
 	  { W(0, 1, 2, 0, 1), D(0, 3, 30, 1), W(0, 3, 30, 0, 2), D(0, 3, 30, 2), R(0, 5, 6, 2),
 	    R(0, 7, 40, 0) } },
-	{ "two writes replace the same", GRAPH_VIOLATION,
+	{ "two writes replace the same",
+	  GRAPH_VIOLATION,
 	  { W(0, 1, 2, 0, 1), W(0, 3, 9, 1, 2), W(0, 3, 9, 1, 3) } },
 };
 
@@ -136,7 +174,8 @@ static bool small_is_right(const struct small *s)
 		struct small next = *s;
 
 		next.done |= 1u << i;
-		if (small_is_first(s, i) && small_fits(&s->ops[i], next.state) && small_is_right(&next))
+		if (small_is_first(s, i) && small_fits(&s->ops[i], next.state) &&
+		    small_is_right(&next))
 			return true;
 	}
 	return s->done == (1u << s->count) - 1;
@@ -149,7 +188,10 @@ static void small_one(struct small *s, struct graph_op *o, struct rng *r)
 	uint64_t how = rng_below(r, 8);
 
 	o->found = *state;
-	o->kind = how < 3 ? GRAPH_WRITE : how < 5 && *state ? GRAPH_DELETE : how < 7 ? GRAPH_READ : GRAPH_SNAPSHOT;
+	o->kind = how < 3             ? GRAPH_WRITE
+		  : how < 5 && *state ? GRAPH_DELETE
+		  : how < 7           ? GRAPH_READ
+				      : GRAPH_SNAPSHOT;
 	if (o->kind == GRAPH_WRITE)
 		*state = o->version = *state ? *state + 1 : 1000 - 10 * ++s->lives;
 	else if (o->kind == GRAPH_DELETE)
@@ -217,15 +259,15 @@ static void test_checker_agrees_with_every_order(void **state)
 
 #define THREADS 4u
 #define SNAPSHOTS 4u
-#define QUOTA 60u /* operations of a thread around one snapshot */
+#define QUOTA 60u       /* operations of a thread around one snapshot */
 #define HOLD_YIELDS 24u /* that a cut lasts for */
 
 struct run {
 	struct kvs *kv;
 	uint64_t number;
 	_Atomic uint64_t snapshots; /* made */
-	_Atomic bool hold; /* the next cut is to last */
-	_Atomic bool held; /* it will */
+	_Atomic bool hold;          /* the next cut is to last */
+	_Atomic bool held;          /* it will */
 	struct graph_op ops[THREADS][SNAPSHOTS * QUOTA];
 	size_t count[THREADS];
 	struct graph_op cuts[SNAPSHOTS];
@@ -247,7 +289,8 @@ static void became_read(struct graph_op *o, int err)
 		check_status(err, KVS_ERR_VERSION_MISMATCH);
 }
 
-static int write_one(struct kvs *kv, struct graph_op *o, struct kvs_slice key, uint64_t how, uint64_t expected)
+static int write_one(struct kvs *kv, struct graph_op *o, struct kvs_slice key, uint64_t how,
+		     uint64_t expected)
 {
 	struct kvs_value old = { NULL, 0, 0, 0 };
 	int err;
@@ -387,7 +430,8 @@ static size_t collect(const struct run *run, struct graph_op *all, struct totals
 	for (size_t i = 0; i < n; i++) {
 		sum->deletes += all[i].kind == GRAPH_DELETE;
 		for (size_t s = 0; s < SNAPSHOTS; s++)
-			sum->during += all[i].start < run->cuts[s].end && all[i].end > run->cuts[s].start;
+			sum->during +=
+				all[i].start < run->cuts[s].end && all[i].end > run->cuts[s].start;
 	}
 	memcpy(all + n, run->cuts, sizeof(run->cuts));
 	for (size_t s = 0; s < SNAPSHOTS; s++)
@@ -437,10 +481,11 @@ static void test_histories_with_snapshots_are_linearizable(void **state)
 	check(run != NULL);
 	for (run->number = 0; run->number < histories; run->number++)
 		run_history(run, &sum);
-	util_note("%llu histories, %llu operations, %llu snapshots, %llu keys absent in one, %llu deletes",
-		  (unsigned long long)sum.histories, (unsigned long long)sum.operations,
-		  (unsigned long long)sum.snapshots, (unsigned long long)sum.absent,
-		  (unsigned long long)sum.deletes);
+	util_note(
+		"%llu histories, %llu operations, %llu snapshots, %llu keys absent in one, %llu deletes",
+		(unsigned long long)sum.histories, (unsigned long long)sum.operations,
+		(unsigned long long)sum.snapshots, (unsigned long long)sum.absent,
+		(unsigned long long)sum.deletes);
 	util_note("operations that overlap a begin %llu, violations 0, undecided %llu",
 		  (unsigned long long)sum.during, (unsigned long long)sum.undecided);
 	check_u64(sum.undecided, 0);

@@ -119,7 +119,8 @@ static int call_compare_and_set_ex(struct kvs *kv, struct kvs_slice key)
 	struct kvs_value value = { .version = 1 };
 
 	(void)kvs_get(kv, key, NULL, 0, &value);
-	return kvs_compare_and_set_ex(kv, key, kvs_str("changed"), value.version, kvs_after(3600000), NULL);
+	return kvs_compare_and_set_ex(kv, key, kvs_str("changed"), value.version,
+				      kvs_after(3600000), NULL);
 }
 
 static int call_expire(struct kvs *kv, struct kvs_slice key)
@@ -340,8 +341,8 @@ static void test_every_code_has_a_name_and_a_sentence(void **state)
 	int expected = -1; /* values are pinned: one after the other */
 
 	(void)state;
-#define CHECK_CODE(name, value, text)                                                             \
-	check((value) == expected--);                                                             \
+#define CHECK_CODE(name, value, text)                                                              \
+	check((value) == expected--);                                                              \
 	check_text(KVS_ERR_##name, (value), #name, (text));
 	KVS_ERROR_MAP(CHECK_CODE)
 #undef CHECK_CODE
@@ -370,7 +371,8 @@ static void test_error_UNKNOWN(void **state)
 
 static void refuse_ttls(struct fixture *f)
 {
-	static const int64_t bad[] = { -1, INT64_MIN, INT64_MAX }; /* the last ends beyond the clock */
+	static const int64_t bad[] = { -1, INT64_MIN,
+				       INT64_MAX }; /* the last ends beyond the clock */
 	struct kvs_slice key = kvs_str("k"), other = kvs_str("other"), value = kvs_str("changed");
 	struct kvs_value old;
 	char buf[8];
@@ -378,9 +380,12 @@ static void refuse_ttls(struct fixture *f)
 
 	check_ok(kvs_set(f->kv, key, kvs_str("v"), NULL));
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-		check_status(kvs_set_ex(f->kv, key, value, kvs_after(bad[i]), NULL), KVS_ERR_INVALID_TTL);
-		check_status(kvs_add_ex(f->kv, other, value, kvs_after(bad[i]), NULL), KVS_ERR_INVALID_TTL);
-		check_status(kvs_replace_ex(f->kv, key, value, kvs_after(bad[i]), NULL), KVS_ERR_INVALID_TTL);
+		check_status(kvs_set_ex(f->kv, key, value, kvs_after(bad[i]), NULL),
+			     KVS_ERR_INVALID_TTL);
+		check_status(kvs_add_ex(f->kv, other, value, kvs_after(bad[i]), NULL),
+			     KVS_ERR_INVALID_TTL);
+		check_status(kvs_replace_ex(f->kv, key, value, kvs_after(bad[i]), NULL),
+			     KVS_ERR_INVALID_TTL);
 		check_status(kvs_compare_and_set_ex(f->kv, key, value, 1, kvs_after(bad[i]), NULL),
 			     KVS_ERR_INVALID_TTL);
 		check_status(kvs_expire(f->kv, key, bad[i], NULL), KVS_ERR_INVALID_TTL);
@@ -896,10 +901,14 @@ static void test_error_NO_MEMORY_at_each_allocation_of_a_call(void **state)
 		int (*call)(struct kvs *kv, struct kvs_slice key);
 		bool changes;
 	} cases[] = {
-		{ call_set, true },	       { call_replace, true },
-		{ call_compare_and_set, true }, { call_get_and_set, true },
-		{ call_get_and_delete, true }, { call_delete, true },
-		{ call_get_alloc, false },     { call_keys, false },
+		{ call_set, true },
+		{ call_replace, true },
+		{ call_compare_and_set, true },
+		{ call_get_and_set, true },
+		{ call_get_and_delete, true },
+		{ call_delete, true },
+		{ call_get_alloc, false },
+		{ call_keys, false },
 	};
 	struct poor *p = open_poor();
 

@@ -164,10 +164,10 @@ static const struct {
 	const char *text;
 	uint64_t hash;
 } fnv1a_vectors[] = {
-	{ "", UINT64_C(0xcbf29ce484222325) },     { "a", UINT64_C(0xaf63dc4c8601ec8c) },
-	{ "d", UINT64_C(0xaf63d94c8601e773) },    { "e", UINT64_C(0xaf63d84c8601e5c0) },
-	{ "f", UINT64_C(0xaf63db4c8601ead9) },    { "fo", UINT64_C(0x08985907b541d342) },
-	{ "foo", UINT64_C(0xdcb27518fed9d577) },  { "foob", UINT64_C(0xdd120e790c2512af) },
+	{ "", UINT64_C(0xcbf29ce484222325) },      { "a", UINT64_C(0xaf63dc4c8601ec8c) },
+	{ "d", UINT64_C(0xaf63d94c8601e773) },     { "e", UINT64_C(0xaf63d84c8601e5c0) },
+	{ "f", UINT64_C(0xaf63db4c8601ead9) },     { "fo", UINT64_C(0x08985907b541d342) },
+	{ "foo", UINT64_C(0xdcb27518fed9d577) },   { "foob", UINT64_C(0xdd120e790c2512af) },
 	{ "fooba", UINT64_C(0xcac165afa2fef40a) }, { "foobar", UINT64_C(0x85944171f73967e8) },
 };
 

@@ -277,7 +277,8 @@ static void reading_open(struct reading *r)
 	opts.shards = 8;
 	opts.allocator = &hooks;
 	check_ok(kvs_open(&opts, &r->kv));
-	check((size_t)opts.shards * sizeof(*r->kv->versions) != sizeof(struct kvs__slot)); /* told apart by size */
+	check((size_t)opts.shards * sizeof(*r->kv->versions) !=
+	      sizeof(struct kvs__slot)); /* told apart by size */
 	fill(r->kv);
 }
 

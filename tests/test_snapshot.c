@@ -71,7 +71,8 @@ static void remove_keys(struct kvs *kv, uint64_t first, uint64_t count)
 		check_ok(kvs_delete(kv, make_key(room, i), NULL));
 }
 
-static void check_item(const struct kvs_item *item, struct tally *tally, uint64_t keys, uint64_t tag)
+static void check_item(const struct kvs_item *item, struct tally *tally, uint64_t keys,
+		       uint64_t tag)
 {
 	uint64_t number = key_number(item->key);
 
@@ -172,7 +173,8 @@ static void keeps_what_is_removed(struct fixture *f)
 	fill(f->kv, 0, keys, TAG_OLD);
 	s = begin(f->kv);
 	p = part_of(s);
-	for (int err = kvs_snapshot_next(p, &item); err == KVS_OK; err = kvs_snapshot_next(p, &item)) {
+	for (int err = kvs_snapshot_next(p, &item); err == KVS_OK;
+	     err = kvs_snapshot_next(p, &item)) {
 		if (n == 10)
 			fill(f->kv, 0, keys / 2, TAG_NEW);
 		if (n == keys / 2) {
@@ -181,7 +183,8 @@ static void keeps_what_is_removed(struct fixture *f)
 		}
 		if (n % 64 == 10 || n == keys / 2)
 			check_ok(kvs_drain(f->kv));
-		check_item(&item, tally, keys, TAG_OLD); /* still the same: valid until the next call */
+		check_item(&item, tally, keys,
+			   TAG_OLD); /* still the same: valid until the next call */
 		n++;
 	}
 	check_u64(n, keys);
@@ -253,7 +256,8 @@ static void test_keys_of_equal_hash(void **state)
 		check_bytes(item.value.data, &number, sizeof(number));
 		if (n++ % 16 == 0) {
 			check_ok(kvs_delete(kv, make_key(room, number), NULL));
-			check_ok(kvs_set(kv, make_key(room, (number + keys / 2) % keys), kvs_str("x"), NULL));
+			check_ok(kvs_set(kv, make_key(room, (number + keys / 2) % keys),
+					 kvs_str("x"), NULL));
 			check_ok(kvs_set(kv, make_key(room, keys + n), kvs_str("y"), NULL));
 		}
 	}
@@ -287,7 +291,8 @@ static void resizes_during_the_walk(struct fixture *f)
 		check(pattern_matches(item.value.data, item.value.len, number));
 		if (n++ % 500 == 0)
 			for (uint64_t i = 0; i < wave; i++)
-				check_ok(kvs_set(f->kv, make_key(room, keys + i), kvs_str("wave"), NULL));
+				check_ok(kvs_set(f->kv, make_key(room, keys + i), kvs_str("wave"),
+						 NULL));
 		else if (n % 500 == 250)
 			remove_keys(f->kv, keys, wave);
 	}

@@ -21,18 +21,18 @@ static void counts_operations(struct fixture *f)
 	struct kvs_stats s;
 	uint64_t version;
 
-	check_ok(kvs_set(f->kv, a, v, &version));                             /* insert */
-	check_ok(kvs_set(f->kv, a, v, &version));                             /* overwrite */
-	check_ok(kvs_add(f->kv, b, v, NULL));                                 /* insert */
+	check_ok(kvs_set(f->kv, a, v, &version)); /* insert */
+	check_ok(kvs_set(f->kv, a, v, &version)); /* overwrite */
+	check_ok(kvs_add(f->kv, b, v, NULL));     /* insert */
 	check_status(kvs_add(f->kv, b, v, NULL), KVS_ERR_DUPLICATE);
-	check_ok(kvs_replace(f->kv, a, v, &version));                         /* overwrite */
-	check_ok(kvs_compare_and_set(f->kv, a, v, version, NULL));            /* overwrite */
-	check_ok(kvs_get_and_set(f->kv, kvs_str("c"), v, &value, NULL));      /* insert */
-	check_ok(kvs_get_and_set(f->kv, kvs_str("c"), v, &value, NULL));      /* overwrite */
+	check_ok(kvs_replace(f->kv, a, v, &version));                    /* overwrite */
+	check_ok(kvs_compare_and_set(f->kv, a, v, version, NULL));       /* overwrite */
+	check_ok(kvs_get_and_set(f->kv, kvs_str("c"), v, &value, NULL)); /* insert */
+	check_ok(kvs_get_and_set(f->kv, kvs_str("c"), v, &value, NULL)); /* overwrite */
 	kvs_value_free(f->kv, &value);
-	check_ok(kvs_delete(f->kv, b, NULL));                                 /* delete */
+	check_ok(kvs_delete(f->kv, b, NULL)); /* delete */
 	check_status(kvs_delete(f->kv, b, NULL), KVS_ERR_NOT_FOUND);
-	check_ok(kvs_get_and_delete(f->kv, kvs_str("c"), &value));            /* delete */
+	check_ok(kvs_get_and_delete(f->kv, kvs_str("c"), &value)); /* delete */
 	kvs_value_free(f->kv, &value);
 	s = store_stats(f->kv);
 	check_u64(s.inserts, 3);

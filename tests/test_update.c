@@ -266,7 +266,8 @@ static void updates(struct fixture *f)
 	s.answer = KVS_UPDATE_DELETE;
 	check_ok(kvs_update(f->kv, key, follow, &s, &v3));
 	check(v3 == v2 && store_len(f->kv) == 0);
-	check(s.calls >= 8); /* since it was made anew; a growth beside it makes a write try again */
+	check(s.calls >=
+	      8); /* since it was made anew; a growth beside it makes a write try again */
 }
 
 static void test_update(void **state)

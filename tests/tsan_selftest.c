@@ -72,7 +72,8 @@ int main(void)
 	if (kvs_open(NULL, &kv) != KVS_OK)
 		return 1;
 	for (i = 0; i < 4; i++)
-		if (pthread_create(&thread[i], NULL, i < 2 ? reader : writer, i < 2 ? &sum[i] : NULL))
+		if (pthread_create(&thread[i], NULL, i < 2 ? reader : writer,
+				   i < 2 ? &sum[i] : NULL))
 			return 1;
 	for (i = 0; i < 4; i++)
 		pthread_join(thread[i], NULL);

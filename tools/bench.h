@@ -135,7 +135,7 @@ struct worker {
 	unsigned char *value_buf; /* likewise, where values are made */
 	unsigned char *key_buf;   /* PLAN_STEPS keys */
 	struct histogram latency[KINDS];
-	struct histogram saving[KINDS]; /* of these, begun during a save */
+	struct histogram saving[KINDS];                 /* of these, begun during a save */
 	_Alignas(CACHE_LINE) _Atomic uint64_t done;     /* for the progress bar */
 	_Alignas(CACHE_LINE) _Atomic uint64_t inserted; /* new keys that are in the store */
 };
@@ -222,7 +222,7 @@ double result_hit_percent(const struct result *r); /* of all reads */
 uint64_t result_late(const struct result *r);      /* due by --rate, never begun */
 double result_resident(const struct result *r);    /* bytes that loading added */
 double result_per_key(const struct bench *b, double bytes);
-double result_rate_saving(const struct bench *b);                     /* during saves */
+double result_rate_saving(const struct bench *b);                        /* during saves */
 double result_rate_quiet(const struct bench *b, const struct result *r); /* the rest of the run */
 double result_payload(const struct bench *b); /* bytes of a key and its value, mean */
 
