@@ -31,7 +31,7 @@
 
 /* How one store hashes. Immutable after kvs__hasher_init(). */
 struct kvs__hasher {
-	uint64_t sip[4];       /* SipHash's state before the first byte, from key */
+	uint64_t sip[4];       /* SipHash's state before the first byte, from key: v0, v2, v1, v3 */
 	int kind;              /* enum kvs_hash */
 	unsigned char key[16]; /* zero where the kind takes none */
 	uint64_t seed;         /* XXH3: drawn from key */
@@ -119,16 +119,30 @@ static inline uint64_t kvs__rotl64(uint64_t x, unsigned int by)
 		v2 = kvs__rotl64(v2, 32);                                                          \
 	} while (0)
 
-/* The state that a key begins with. */
+/* The state that a key begins with, in the order that hash_wide.h loads it in. */
 static inline void kvs__sip_start(uint64_t sip[4], const unsigned char key[16])
 {
 	uint64_t k0 = kvs__load_le64(key);
 	uint64_t k1 = kvs__load_le64(key + 8);
 
 	sip[0] = k0 ^ UINT64_C(0x736f6d6570736575);
-	sip[1] = k1 ^ UINT64_C(0x646f72616e646f6d);
-	sip[2] = k0 ^ UINT64_C(0x6c7967656e657261);
+	sip[1] = k0 ^ UINT64_C(0x6c7967656e657261);
+	sip[2] = k1 ^ UINT64_C(0x646f72616e646f6d);
 	sip[3] = k1 ^ UINT64_C(0x7465646279746573);
+}
+
+/* SipHash's last word: the 0 to 7 bytes before @end that are left of @len, and the length. */
+static inline __attribute__((always_inline)) uint64_t kvs__sip_last(const unsigned char *end,
+								    size_t len)
+{
+	uint64_t rest;
+
+	if (__builtin_expect(len >= 8, 1))
+		rest = (kvs__load_le64(end - 8) >> 8) >>
+		       (8 * (7 - len % 8)); /* by 64 in all if none is left */
+	else
+		rest = kvs__load_tail(end - len, len);
+	return rest | (uint64_t)len << 56;
 }
 
 /* The body of kvs__siphash13(), for callers that want it in line. */
@@ -136,7 +150,7 @@ static inline __attribute__((always_inline)) uint64_t kvs__siphash13_inline(cons
 									    size_t len,
 									    const uint64_t sip[4])
 {
-	uint64_t v0 = sip[0], v1 = sip[1], v2 = sip[2], v3 = sip[3];
+	uint64_t v0 = sip[0], v1 = sip[2], v2 = sip[1], v3 = sip[3];
 	const unsigned char *p = data;
 	const unsigned char *end = p + len;
 	uint64_t word;
@@ -149,12 +163,8 @@ static inline __attribute__((always_inline)) uint64_t kvs__siphash13_inline(cons
 			v0 ^= word;
 			p += 8;
 		} while (p + 8 <= end);
-		/* 0 to 7 bytes are left: two shifts, by 64 in all where none is */
-		word = (kvs__load_le64(end - 8) >> 8) >> (8 * (7 - len % 8));
-	} else {
-		word = kvs__load_tail(p, len);
 	}
-	word |= (uint64_t)len << 56;
+	word = kvs__sip_last(end, len);
 	v3 ^= word;
 	KVS__SIP_ROUND(v0, v1, v2, v3);
 	v0 ^= word;

@@ -10,6 +10,7 @@
 #include "store.h"
 
 #include "expiry.h"
+#include "hash_wide.h"
 #include "iter.h"
 #include "quota.h"
 #include "maintain.h"
@@ -188,6 +189,7 @@ static void open_straight(struct kvs *kv)
 	bool usual = kv->route == KVS_ROUTE_HASH && kv->hasher.kind == KVS_HASH_SIPHASH13;
 
 	kv->number = kv->home.number;
+	kv->wide = usual && kvs__wide_supported();
 	kv->straight = usual && kvs__rcu_can_enter() ? kv->home.generation : KVS__GENERATION_NONE;
 }
 
