@@ -97,7 +97,7 @@ static size_t count_slots(struct kvs *kv)
 	size_t n = 0;
 
 	for (struct kvs__slot *s = load_acquire(&kv->home.slots); s != NULL; s = s->next)
-		n++;
+		n += !s->own; /* the store's */
 	return n;
 }
 

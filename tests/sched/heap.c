@@ -55,6 +55,8 @@ void heap_region(unsigned r)
 	region = r;
 }
 
+#define NAMED 64u /* bytes: the words with names, no block's and never hidden */
+
 void heap_reset(void)
 {
 	SHOW(heap_bytes, HEAP_SIZE);
@@ -63,8 +65,8 @@ void heap_reset(void)
 	memset(pattern, FREED, sizeof(pattern));
 	memset(used, 0, sizeof(used));
 	big_used = 0;
-	HIDE(heap_bytes, HEAP_SIZE);
-	image_used = 64; /* the words with names */
+	image_used = NAMED;
+	HIDE(heap_bytes + NAMED, HEAP_SIZE - NAMED);
 	sealed = false;
 	live = 0;
 	allocs.count = 0;
@@ -155,7 +157,7 @@ void heap_seal(void)
 	image_live = live;
 	sealed = true;
 	heap_restore();
-	for (size_t g = 0; g < image_used / 16; g++)
+	for (size_t g = NAMED / 16; g < image_used / 16; g++)
 		if (heap_granule[g] == HEAP_NEVER)
 			HIDE(heap_bytes + 16 * g, 16);
 }
