@@ -459,7 +459,7 @@ static void test_close(struct test *t)
 static void test_observers_agree_with_snapshots(void **state)
 {
 #ifdef KVS_YIELD_RAND
-	size_t wanted = util_scaled_full(60, 200, 2000, 100000),
+	size_t wanted = util_scaled_full(30, 200, 2000, 100000),
 	       made; /* threads linger: each is worth more, and dearer */
 #else
 	size_t wanted = util_scaled_full(400, 2000, 10000, 500000), made;
@@ -542,7 +542,7 @@ static void chain_snapshot(struct chain *c)
 
 static void test_a_copy_is_never_ahead(void **state)
 {
-	size_t snapshots = util_scaled(100, 300, 50000);
+	size_t snapshots = util_scaled_full(30, 100, 300, 50000);
 	struct chain *c = calloc(1, sizeof(*c));
 	struct crew crew;
 
@@ -586,7 +586,7 @@ static void let_run(struct test *t, uint64_t steps)
 
 static void test_readers_settle_near_the_cut_only(void **state)
 {
-	size_t snapshots = util_scaled(10, 100, 1000);
+	size_t snapshots = util_scaled_full(4, 30, 100, 1000);
 	struct test *t = test_open();
 	uint64_t before, after = 0;
 	struct crew crew;
