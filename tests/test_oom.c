@@ -826,8 +826,10 @@ static bool fail_nth_map(int64_t n, bool from_on, uint64_t *refusals)
 	struct kvs__arena_source source = { source_map, source_unmap, &s };
 	struct kvs *kv = open_default();
 
+	pthread_mutex_lock(&kv->admin);     /* the store's thread trims under it */
 	kvs__arena_destroy(kv->pool.arena); /* no entry was made yet */
 	kv->pool.arena = kvs__arena_create(&source);
+	pthread_mutex_unlock(&kv->admin);
 	check(kv->pool.arena != NULL);
 	*refusals += use_maps(kv, &s);
 	close_store(kv);
