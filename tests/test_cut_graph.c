@@ -229,7 +229,7 @@ static void small_spoil(struct small *s, struct rng *r)
 
 static void test_checker_agrees_with_every_order(void **state)
 {
-	uint64_t count = util_scaled(5000, 20000, 1000000), right = 0;
+	uint64_t count = util_scaled(1500, 20000, 1000000), right = 0;
 	struct rng r;
 
 	(void)state;
@@ -473,7 +473,7 @@ static void run_history(struct run *run, struct totals *sum)
 
 static void test_histories_with_snapshots_are_linearizable(void **state)
 {
-	size_t histories = util_scaled_full(15, 50, 200, 10000);
+	size_t histories = util_scaled_full(6, 50, 200, 10000);
 	struct run *run = calloc(1, sizeof(*run));
 	struct totals sum = { .histories = 0 };
 
