@@ -289,6 +289,7 @@ struct kvs__batch *kvs__reclaim_reserve(struct kvs__reclaim *r, kvs__batch_ref *
 	b->reclaim = r;
 	b->bytes = 0;
 	b->count = 0;
+	b->sweep = load_relaxed(&r->sweep);
 	return b;
 }
 
@@ -303,13 +304,19 @@ static void batch_part_with(struct kvs__reclaim *r, struct kvs__batch *b)
 void kvs__reclaim_release(struct kvs__reclaim *r, kvs__batch_ref *ref, struct kvs__batch *b)
 {
 	/* A write made by a user's callback inside this one may have left a batch of its own. */
-	if (b->count < KVS__BATCH_ROOM && b->bytes < KVS__BATCH_BYTES)
+	if (b->count < KVS__BATCH_ROOM && b->bytes < KVS__BATCH_BYTES &&
+	    likely(b->sweep == load_relaxed(&r->sweep)))
 		b = xchg_seq_cst(ref, b);
 	if (likely(!b))
 		return;
 	batch_part_with(r, b);
 	if (unlikely(kvs__reclaim_deferred(r) > r->soft_limit))
 		help(r, HELP_BATCHES);
+}
+
+void kvs__reclaim_sweep(struct kvs__reclaim *r)
+{
+	(void)fetch_add_seq_cst(&r->sweep, 1);
 }
 
 bool kvs__reclaim_take_over(struct kvs__reclaim *r, kvs__batch_ref *ref)

@@ -42,6 +42,7 @@ struct kvs__batch {
 	struct kvs__batch *next; /* parked or ripe */
 	uint64_t bytes;
 	uint32_t count;
+	uint32_t sweep; /* the last one when it was made */
 	struct kvs__entry *entry[KVS__BATCH_ROOM];
 };
 
@@ -57,6 +58,7 @@ struct kvs__reclaim {
 	struct kvs__batch *ready;            /* taken from ripe, freed one by one (l) freeing */
 	kvs__u32 freeing; /* 1: somebody is at ready. Only tried, never waited for (a) */
 	kvs__u32 hold;    /* 1: a fork is near, park everything (a) */
+	kvs__u32 sweep;   /* batches made before the last one do not come back to a slot (a) */
 	KVS_LINE_ALIGNED kvs__u64 queued_bytes; /* of batches handed over so far (a) */
 	kvs__u64 queued_batches;                /* (a) */
 	KVS_LINE_ALIGNED kvs__u64 freed_bytes;  /* (a) */
@@ -88,6 +90,14 @@ KVS_INLINE uint64_t kvs__retire(struct kvs__batch *b, struct kvs__entry *e)
 	b->bytes += bytes;
 	return bytes;
 }
+
+/*
+ * kvs__reclaim_sweep - From now on whoever has a batch in hand that was made before hands it over, full or not.
+ *
+ * One grace period later none of them comes back to a slot; when those in the slots have been taken over, another later,
+ * none is in a hand: all that was retired before is handed over.
+ */
+void kvs__reclaim_sweep(struct kvs__reclaim *r);
 
 /*
  * kvs__reclaim_release - End of the write: back to @ref, or handed over if full.

@@ -350,11 +350,12 @@ KVS_API int kvs_drain(struct kvs *kv)
 
 	if (err)
 		return err;
-	kvs__rcu_wait(
-		&kv->reclaim.worker); /* GP: batches in a hand are back in their slot or queued */
+	kvs__reclaim_sweep(&kv->reclaim);
+	kvs__rcu_wait(&kv->reclaim.worker); /* GP: who has not seen the sweep */
 	if (!kvs__expiry_flush(kv))
 		err = KVS_ERR_NO_MEMORY;
 	(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
+	kvs__rcu_wait(&kv->reclaim.worker); /* GP: batches in a hand are queued */
 	kvs__reclaim_wait(&kv->reclaim);
 	if (kv->pool.arena)
 		kvs__arena_trim(kv->pool.arena);

@@ -393,6 +393,78 @@ static void test_clear_is_one_instant_for_all_shards(void **state)
 	each_config(clear_at_once);
 }
 
+/* ---- Drain while others write ------------------------------------------------------------ */
+
+#define DRAINED_WRITERS 2u
+
+struct drained {
+	struct kvs *kv;
+	_Atomic bool stop;
+	_Atomic uint64_t written[DRAINED_WRITERS]; /* writes of one key that have returned */
+	_Atomic uint64_t freed[DRAINED_WRITERS];   /* entries told of */
+};
+
+static void count_freed(const struct kvs_item *item, enum kvs_removal cause, void *ctx)
+{
+	struct drained *d = ctx;
+	uint64_t index;
+
+	(void)cause;
+	check_u64(item->value.len, sizeof(index));
+	memcpy(&index, item->value.data, sizeof(index));
+	d->freed[index]++;
+}
+
+static void overwrite_until_stopped(size_t index, void *arg)
+{
+	struct drained *d = arg;
+	uint64_t value = index;
+	char key[KEY_ROOM];
+
+	while (!d->stop) {
+		check_ok(kvs_set(d->kv, make_key(key, index), kvs_bytes(&value, sizeof(value)),
+				 NULL));
+		d->written[index]++;
+	}
+}
+
+/* Each write but the first has retired one entry of its key: after a drain all those of before it are free. */
+static void drain_under_load(struct drained *d, size_t rounds)
+{
+	uint64_t before[DRAINED_WRITERS];
+	struct crew crew;
+
+	crew_start(&crew, DRAINED_WRITERS, overwrite_until_stopped, d);
+	for (size_t i = 0; i < rounds; i++) {
+		for (size_t w = 0; w < DRAINED_WRITERS; w++)
+			before[w] = d->written[w];
+		check_ok(kvs_drain(d->kv));
+		for (size_t w = 0; w < DRAINED_WRITERS; w++)
+			check(d->freed[w] + 1 >= before[w]);
+	}
+	d->stop = true;
+	crew_join(&crew);
+}
+
+static void test_drain_frees_what_was_removed_before_it(void **state)
+{
+	struct kvs_options o = KVS_OPTIONS_INIT;
+	struct drained d = { 0 };
+	uint64_t total = 0;
+
+	(void)state;
+	o.removed_fn = count_freed;
+	o.removed_ctx = &d;
+	check_ok(kvs_open(&o, &d.kv));
+	drain_under_load(&d, util_scaled(20, 50, 2000));
+	check_ok(kvs_free(d.kv));
+	for (size_t w = 0; w < DRAINED_WRITERS; w++) {
+		check_u64(d.freed[w], d.written[w]);
+		total += d.written[w];
+	}
+	check(total > 1000); /* else nothing was under way */
+}
+
 static void wait_in_turn(size_t index, void *arg)
 {
 	for (int i = 0; i < 10; i++) {
@@ -498,6 +570,7 @@ int main(void)
 		cmocka_unit_test(test_an_overwritten_key_is_never_missing_or_torn),
 		cmocka_unit_test(test_threads_with_their_own_keys),
 		cmocka_unit_test(test_clear_is_one_instant_for_all_shards),
+		cmocka_unit_test(test_drain_frees_what_was_removed_before_it),
 		cmocka_unit_test(test_clears_and_drains_take_turns),
 		cmocka_unit_test(test_close_while_others_write),
 		cmocka_unit_test(test_one_of_racing_closes_wins),
