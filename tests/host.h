@@ -9,6 +9,7 @@
 #include <malloc.h>
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 static inline size_t count_entries(const char *path)
@@ -20,13 +21,47 @@ static inline size_t count_entries(const char *path)
 	while (readdir(dir) != NULL)
 		n++;
 	closedir(dir);
-	return n - 3; /* itself twice, and the directory's own descriptor or one thread */
+	return n - 3; /* itself twice, and the directory's own descriptor */
 }
 
-/* Threads but one. A joined one may be seen for a moment longer: see wait_for_threads(). */
+#define TASK_EXITING 0x4u /* in a task's flags: it has begun to end */
+
+/* Whether thread @id, by its name under /proc/self/task, is there and not about to end. */
+static inline bool thread_lives(const char *id)
+{
+	char path[300], text[512];
+	unsigned int flags = 0;
+	const char *at;
+	size_t len;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%s/stat", id);
+	f = fopen(path, "r");
+	if (f == NULL)
+		return false;
+	len = fread(text, 1, sizeof(text) - 1, f);
+	fclose(f);
+	text[len] = '\0';
+	at = strrchr(text, ')'); /* behind it: state, five numbers, flags */
+	return at != NULL && sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) == 1 &&
+	       (flags & TASK_EXITING) == 0;
+}
+
+/*
+ * Threads but one. The kernel shows a joined one until it has run to its very end, which may be long after the join where
+ * processors are few: such a one is not counted.
+ */
 static inline size_t count_threads(void)
 {
-	return count_entries("/proc/self/task");
+	DIR *dir = opendir("/proc/self/task");
+	struct dirent *entry;
+	size_t n = 0;
+
+	check(dir != NULL);
+	while ((entry = readdir(dir)) != NULL)
+		n += entry->d_name[0] != '.' && thread_lives(entry->d_name);
+	closedir(dir);
+	return n - 1;
 }
 
 static inline void *note_id(void *ret_id)
