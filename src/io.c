@@ -33,6 +33,11 @@ static ssize_t system_pwrite(int fd, const void *from, size_t len, uint64_t offs
 	return pwrite(fd, from, len, (off_t)offset);
 }
 
+static int system_write_behind(int fd, uint64_t offset, size_t len)
+{
+	return sync_file_range(fd, (off64_t)offset, (off64_t)len, SYNC_FILE_RANGE_WRITE);
+}
+
 static int system_linkat(int dir, const char *from, const char *to)
 {
 	return linkat(dir, from, dir, to, 0);
@@ -64,6 +69,7 @@ const struct kvs__io kvs__io_system = {
 	.fstatat = system_fstatat,
 	.pread = system_pread,
 	.pwrite = system_pwrite,
+	.write_behind = system_write_behind,
 	.fchmod = fchmod,
 	.fsync = fsync,
 	.close = close,

@@ -22,6 +22,8 @@ struct kvs__io {
 	int (*fstatat)(int dir, const char *path, struct stat *ret); /* of a symbolic link itself */
 	ssize_t (*pread)(int fd, void *to, size_t len, uint64_t offset);
 	ssize_t (*pwrite)(int fd, const void *from, size_t len, uint64_t offset);
+	int (*write_behind)(int fd, uint64_t offset,
+			    size_t len); /* begin to write it to disk, wait for nothing */
 	int (*fchmod)(int fd, mode_t mode);
 	int (*fsync)(int fd);
 	int (*close)(int fd);

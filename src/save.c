@@ -389,6 +389,9 @@ static bool blocks_write(struct pen *p, uint64_t index, uint64_t offset)
 	}
 	if (kvs__io_write(p->save->fd, p->buffer, p->used, offset))
 		return fail_io(p->save, offset, "writing blocks");
+	/* The disk works while we walk. A hint: whether it has worked, fsync will say. */
+	if (!(p->save->opts.flags & KVS_SAVE_NO_FSYNC))
+		(void)kvs__io->write_behind(p->save->fd, offset, p->used);
 	p->blocks = 0;
 	p->used = 0;
 	return true;

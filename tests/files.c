@@ -317,6 +317,11 @@ static ssize_t f_pwrite(int fd, const void *from, size_t len, uint64_t offset)
 	return faults->error ? -1 : inner->pwrite(fd, from, len / 2 + 1, offset);
 }
 
+static int f_write_behind(int fd, uint64_t offset, size_t len)
+{
+	return fails("writeback") ? -1 : inner->write_behind(fd, offset, len);
+}
+
 static int f_fchmod(int fd, mode_t mode)
 {
 	return fails("fchmod") ? -1 : inner->fchmod(fd, mode);
@@ -374,6 +379,7 @@ static const struct kvs__io faulty = {
 	.fstatat = f_fstatat,
 	.pread = f_pread,
 	.pwrite = f_pwrite,
+	.write_behind = f_write_behind,
 	.fchmod = f_fchmod,
 	.fsync = f_fsync,
 	.close = f_close,

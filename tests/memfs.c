@@ -292,6 +292,15 @@ static ssize_t memfs_pwrite(int fd, const void *from, size_t len, uint64_t offse
 	return (ssize_t)len;
 }
 
+/* A promise of nothing. */
+static int memfs_write_behind(int fd, uint64_t offset, size_t len)
+{
+	(void)fd;
+	(void)offset;
+	(void)len;
+	return 0;
+}
+
 static int memfs_fchmod(int fd, mode_t mode)
 {
 	pthread_mutex_lock(&fs.lock);
@@ -455,6 +464,7 @@ const struct kvs__io memfs_io = {
 	.fstatat = memfs_fstatat,
 	.pread = memfs_pread,
 	.pwrite = memfs_pwrite,
+	.write_behind = memfs_write_behind,
 	.fchmod = memfs_fchmod,
 	.fsync = memfs_fsync,
 	.close = memfs_close,
