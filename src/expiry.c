@@ -42,6 +42,7 @@
 
 #define PIECE 64u        /* timers, and messages, in one section */
 #define HELP_ABOVE 4096u /* messages of one thread that wait */
+#define WAKE_ABOVE 1024u /* likewise: the store's thread does not sleep its tick out */
 #define HELP_EVERY 16u   /* messages: then a writer looks */
 
 /* What an entry that is not on the wheel says in ring.prev. */
@@ -365,14 +366,28 @@ enum kvs__expiry_left kvs__expiry_pass(struct kvs *kv, int64_t now_ms, uint64_t 
 	return left;
 }
 
+/* In a section that found a root: the store's thread is there until after it. */
+static KVS_COLD void hurry(struct kvs *kv)
+{
+	kvs__rcu_read_lock();
+	if (load_seq_cst(&kv->root))
+		kvs__maintainer_hurry(kv);
+	kvs__rcu_read_unlock();
+}
+
 void kvs__expiry_help(struct kvs *kv, struct kvs__slot *slot)
 {
 	uint64_t sent = load_relaxed(&slot->sent);
 	uint64_t done = 0;
+	uint64_t wait;
 
-	if (likely(sent % HELP_EVERY || sent - load_relaxed(&slot->seen) < HELP_ABOVE))
+	if (likely(sent % HELP_EVERY))
 		return;
-	(void)piece(kv, kvs__clock_now(&kv->clock), &done);
+	wait = sent - load_relaxed(&slot->seen);
+	if (unlikely(wait >= HELP_ABOVE))
+		(void)piece(kv, kvs__clock_now(&kv->clock), &done);
+	else if (unlikely(wait >= WAKE_ABOVE && wait < WAKE_ABOVE + HELP_EVERY))
+		hurry(kv);
 }
 
 bool kvs__expiry_flush(struct kvs *kv)

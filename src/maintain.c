@@ -530,6 +530,12 @@ KVS_COLD void kvs__maintainer_wake_slow(struct kvs *kv)
 		(void)sem_post(&kv->maintainer.wake);
 }
 
+KVS_COLD void kvs__maintainer_hurry(struct kvs *kv)
+{
+	if (kv->maintainer.runs)
+		(void)sem_post(&kv->maintainer.wake);
+}
+
 bool kvs__maintainer_is_self(const struct kvs *kv)
 {
 	return maintained == kv;

@@ -40,6 +40,9 @@ KVS_INLINE void kvs__maintainer_wake(struct kvs *kv)
 		kvs__maintainer_wake_slow(kv);
 }
 
+/* kvs__maintainer_hurry - The store's thread, if there is one, makes its next round now. Never waits. */
+void kvs__maintainer_hurry(struct kvs *kv);
+
 /* kvs__maintain_link - Link heads of @root, at most about @budget. Returns how many. */
 uint64_t kvs__maintain_link(struct kvs__root *root, uint64_t budget);
 
