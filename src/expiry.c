@@ -381,7 +381,7 @@ void kvs__expiry_help(struct kvs *kv, struct kvs__slot *slot)
 	uint64_t done = 0;
 	uint64_t wait;
 
-	if (likely(sent % HELP_EVERY))
+	if (likely(sent % HELP_EVERY > 1)) /* a write sends one message or two */
 		return;
 	wait = sent - load_relaxed(&slot->seen);
 	if (unlikely(wait >= HELP_ABOVE))
@@ -405,6 +405,9 @@ bool kvs__expiry_flush(struct kvs *kv)
 		kvs__rcu_read_unlock();
 	} while (n == PIECE);
 	all = !s.x->dead;
+	kvs__rcu_read_lock();
+	(void)kvs__reclaim_take_over(&kv->reclaim, &s.x->slot->batch);
+	kvs__rcu_read_unlock();
 	shift_end(&s);
 	return all;
 }

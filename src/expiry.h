@@ -48,6 +48,7 @@ enum kvs__expiry_left kvs__expiry_pass(struct kvs *kv, int64_t now_ms, uint64_t 
 /*
  * kvs__expiry_flush - Take the role, if need be wait for it, and look at all messages sent before.
  *
+ * What they retire is handed over before the role is given up: nobody else has that batch in hand, nor will.
  * Not inside a section. false: there was no memory to retire some entries; they wait.
  */
 bool kvs__expiry_flush(struct kvs *kv);
