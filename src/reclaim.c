@@ -135,12 +135,32 @@ bool kvs__reclaim_make_room(struct kvs__reclaim *r, kvs__batch_ref *ref)
 
 /* ---- hand over ---- */
 
+static void unpark(struct kvs__reclaim *r)
+{
+	struct kvs__batch *b = xchg_seq_cst(&r->parked, NULL);
+
+	while (b) {
+		struct kvs__batch *next = b->next;
+
+		kvs__rcu_call(&r->worker, &b->head, batch_ripe);
+		b = next;
+	}
+}
+
+static bool may_call(const struct kvs__reclaim *r)
+{
+	return kvs__rcu_worker_runs(&r->worker) && !load_seq_cst(&r->hold);
+}
+
 static void batch_dispatch(struct kvs__reclaim *r, struct kvs__batch *b)
 {
-	if (likely(kvs__rcu_worker_runs(&r->worker) && !load_seq_cst(&r->hold)))
+	if (likely(may_call(r))) {
 		kvs__rcu_call(&r->worker, &b->head, batch_ripe);
-	else
-		push(&r->parked, b);
+		return;
+	}
+	push(&r->parked, b);
+	if (unlikely(may_call(r)))
+		unpark(r); /* the hold has ended meanwhile, and may not have met it. PAIRS(R1) */
 }
 
 static void batch_queue(struct kvs__reclaim *r, struct kvs__batch *b)
@@ -157,18 +177,9 @@ void kvs__reclaim_hold(struct kvs__reclaim *r)
 
 void kvs__reclaim_unhold(struct kvs__reclaim *r)
 {
-	struct kvs__batch *b;
-
-	store_seq_cst(&r->hold, 0);
-	if (!kvs__rcu_worker_runs(&r->worker))
-		return;
-	b = xchg_seq_cst(&r->parked, NULL);
-	while (b) {
-		struct kvs__batch *next = b->next;
-
-		batch_dispatch(r, b);
-		b = next;
-	}
+	store_seq_cst(&r->hold, 0); /* PAIRS(R1) */
+	if (kvs__rcu_worker_runs(&r->worker))
+		unpark(r);
 }
 
 /* ---- wait ---- */
