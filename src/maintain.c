@@ -518,6 +518,8 @@ static void *maintain(void *arg)
 		} else {
 			sleep_until_woken(m);
 		}
+		while (sem_trywait(&m->wake) == 0)
+			; /* the pass that comes answers them all */
 	}
 	return NULL;
 }
@@ -549,10 +551,13 @@ bool kvs__maintainer_start(struct kvs *kv)
 	store_seq_cst(&m->stop, 0);
 	if (sem_init(&m->wake, 0, 0) != 0)
 		return false;
-	m->runs = kvs__thread_start(&m->thread, "kvs-maint", maintain, kv);
-	if (!m->runs)
-		(void)sem_destroy(&m->wake);
-	return m->runs;
+	m->runs =
+		true; /* before the thread is: in a stall function it may write, and so look at this */
+	if (kvs__thread_start(&m->thread, "kvs-maint", maintain, kv))
+		return true;
+	m->runs = false;
+	(void)sem_destroy(&m->wake);
+	return false;
 }
 
 void kvs__maintainer_stop(struct kvs *kv)
