@@ -22,7 +22,7 @@ sow() {
 		perl -0pi -e 's/return false;\n(\tkvs__settle\(t->cut, e\);\n\tunlink_match)/return false;\n$1/; s/cas_seq_cst\(&p->match->next, &expected, marked\)\)\n\t\treturn false;\n\tkvs__settle/atomic_compare_exchange_strong_explicit(&p->match->next, &expected, marked, memory_order_relaxed, memory_order_relaxed))\n\t\treturn false;\n\tkvs__settle/ or die; s/if \(!cas_seq_cst\(p->pred, &expected, kvs__link_make_entry\(e\)/if (!atomic_compare_exchange_strong_explicit(p->pred, &expected, kvs__link_make_entry(e)/ or die; s/kvs__word_state\(expected\)\)\)\n\t\treturn false;\n\tkvs__settle/kvs__word_state(expected), memory_order_relaxed, memory_order_relaxed))\n\t\treturn false;\n\tkvs__settle/ or die' "$src/list.c"
 		;;
 	free-without-grace-period)
-		perl -0pi -e 's/kvs__rcu_call\(&r->worker, &b->head, batch_ripe\);/batch_ripe(&b->head);/ or die' "$src/reclaim.c"
+		perl -0pi -e 's/kvs__rcu_call\(&r->worker, &b->head, batch_ripe\);/batch_ripe(&b->head);/g or die' "$src/reclaim.c"
 		;;
 	use-after-section) # a borrow made outside: what is found is looked at after the section ended, now and then much later
 		perl -0pi -e 's/(KVS_API int kvs_borrow.*?)\terr = find\(kv, &target, &e\);\n/$1\tkvs__rcu_read_unlock();\n\terr = find(kv, &target, &e);\n\tstatic __thread unsigned turn;\n\tif (++turn % 64 == 0)\n\t\tusleep(200);\n/s or die; s/\A/#include <unistd.h>\n/; s/(KVS_API int kvs_borrow.*?kvs__value_of\(kv, e, ret\);\n)/$1\tkvs__rcu_read_lock();\n/s or die' "$src/read.c"
