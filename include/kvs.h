@@ -671,8 +671,8 @@ KVS_API int kvs_clear(struct kvs *kv);
 /* ---- Batches --------------------------------------------------------------------------- */
 
 /*
- * Many keys in one call: their cache misses overlap, which on a table larger than the caches is worth
- * several times the speed of single calls.
+ * Many keys in one call: their cache misses overlap. Gets in batches of 32 were measured at 1.7 times the rate of
+ * single ones; a batch of one costs twice the instructions of a single call.
  *
  * Each item is an operation of its own, with its own status, and none stops the others. Together they are
  * not one step: other threads may see some done and others not.

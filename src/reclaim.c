@@ -10,6 +10,8 @@
  *         the batch is queued after that; so the grace period that is waited for begins after the unlinking.
  * INV-R3  A write that marks holds a batch with room from before the mark until after the retire.
  * INV-R4  A batch becomes ripe after a grace period that began after it was handed over, and never before.
+ * INV-R5  A batch made before a sweep that its holder has seen does not come back to a slot. Drain announces
+ *         one and waits for all to have seen it; what it then does not find in the slots is in hands or queued.
  *
  * The worker runs callbacks in the order in which they were queued, so that a grace period waited
  * for through it (kvs__rcu_wait) is also a fence behind all batches handed over before.
@@ -160,7 +162,7 @@ static void batch_dispatch(struct kvs__reclaim *r, struct kvs__batch *b)
 	}
 	push(&r->parked, b);
 	if (unlikely(may_call(r)))
-		unpark(r); /* the hold has ended meanwhile, and may not have met it. PAIRS(R1) */
+		unpark(r); /* the hold has ended meanwhile, and may not have met it. PAIRS(R4) */
 }
 
 static void batch_queue(struct kvs__reclaim *r, struct kvs__batch *b)
@@ -177,7 +179,7 @@ void kvs__reclaim_hold(struct kvs__reclaim *r)
 
 void kvs__reclaim_unhold(struct kvs__reclaim *r)
 {
-	store_seq_cst(&r->hold, 0); /* PAIRS(R1) */
+	store_seq_cst(&r->hold, 0); /* PAIRS(R4) */
 	if (kvs__rcu_worker_runs(&r->worker))
 		unpark(r);
 }
