@@ -19,6 +19,15 @@
  * After a delete they need not: of two overlapping inserts with a delete between them the later
  * may have the smaller version. Delete reports what it removed, so the search tells the lives
  * apart.
+ *
+ * TIME  The clock's moves are one more thread, whose operations are on every key: one that comes to the key's
+ * deadline takes the key away. A deadline is some reading of the clock during the call plus the ttl; where the clock moved
+ * meanwhile each reading is tried.
+ *
+ * THE EXCEPTION  A write that needs the key (replace, compare_and_set, get_and_set that tells what it replaced, expire,
+ * touch) and found it before its deadline counts as before it, though it may take effect after. Until it does, others
+ * are told that the key is gone. So once such a write was applied, and until it has returned or something else of
+ * the key was seen or changed, NOT_FOUND is right from the old deadline on too.
  */
 #include "lin.h"
 
@@ -27,9 +36,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const kind_names[LIN_KINDS] = {
+static const char *const kind_names[LIN_NAMES] = {
 	"set",    "add", "replace", "compare_and_set", "get_and_set", "get_and_delete",
-	"delete", "get", "exists",
+	"delete", "get", "exists",  "expire",          "touch",       "clock",
 };
 static const char *const answer_names[LIN_ANSWERS] = { "OK", "NOT_FOUND", "DUPLICATE",
 						       "VERSION_MISMATCH" };
@@ -49,9 +58,10 @@ static void say_op(struct lin_verdict *v, const char *before, const struct lin_o
 
 	snprintf(text, sizeof(text),
 		 "%s[%" PRIu64 " %" PRIu64 "] %s key %" PRIu32 " -> %s version %" PRIu64
-		 " value %#" PRIx64 " before %" PRIu64,
+		 " value %#" PRIx64 " before %" PRIu64 " ttl %" PRId64 " expires %" PRId64,
 		 before, op->start, op->end, kind_names[op->kind], op->key,
-		 answer_names[op->answer], op->version, op->value, op->before);
+		 answer_names[op->answer], op->version, op->value, op->before, op->ttl,
+		 op->expires);
 	say(v, text);
 }
 
@@ -70,59 +80,137 @@ static void undecided(struct lin_verdict *v, const char *what)
 
 /* ---- What an operation does to a key ---- */
 
+#define NOBODY 0
+
+struct state {
+	uint64_t version; /* 0: absent */
+	uint64_t value;
+	int64_t deadline; /* 0: none */
+	int64_t now;
+	int64_t late; /* the deadline of what the last write replaced, while it matters; see THE EXCEPTION */
+	uint8_t late_by; /* whose write that was, its thread and 1, or NOBODY */
+	bool expired;    /* absent because its deadline has passed */
+};
+
+/* A touch may have found what it was to write. */
 static bool op_writes(const struct lin_op *op)
 {
-	return op->answer == LIN_OK && op->kind <= LIN_GET_AND_SET;
+	return op->answer == LIN_OK && (op->kind <= LIN_GET_AND_SET || op->kind == LIN_EXPIRE);
+}
+
+static bool op_copies(const struct lin_op *op)
+{
+	return op->kind == LIN_GET || op->kind == LIN_GET_AND_DELETE;
+}
+
+static void leave(struct state *s, bool expired)
+{
+	s->version = 0;
+	s->value = 0;
+	s->deadline = 0;
+	s->expired = expired;
+}
+
+static void tell_time(struct state *s, int64_t now)
+{
+	s->now = now;
+	if (s->version && s->deadline && s->deadline <= now)
+		leave(s, true);
 }
 
 /* From the present version to that of a write; false: they do not grow. */
-static bool overwrite(uint64_t *state, uint64_t version)
+static bool overwrite(struct state *s, uint64_t version, uint64_t value, int64_t deadline)
 {
-	if (*state >= version)
+	if (s->version >= version)
 		return false;
-	*state = version;
+	s->version = version;
+	s->value = value;
+	s->deadline = deadline;
+	s->expired = false;
+	tell_time(s, s->now);
 	return true;
 }
 
-static bool step_failure(const struct lin_op *op, uint64_t state)
+static bool step_failure(const struct lin_op *op, const struct state *s)
 {
 	if (op->answer == LIN_NOT_FOUND)
-		return state == 0;
+		return s->version == 0 || (s->late_by != NOBODY && s->now >= s->late);
 	if (op->answer == LIN_DUPLICATE)
-		return state != 0 && state == op->version;
-	return state != 0 && state == op->version && state != op->before;
+		return s->version != 0 && s->version == op->version;
+	return s->version != 0 && s->version == op->version && s->version != op->before;
 }
 
-/* Let @op take effect on a key in @state. false: it could not have answered what it did. */
-static bool step(const struct lin_op *op, uint64_t *state)
+static bool step_touch(const struct lin_op *op, struct state *s, int64_t deadline)
 {
-	if (op->answer != LIN_OK)
-		return step_failure(op, *state);
+	bool longer = !s->deadline || (deadline && s->deadline >= deadline);
+
+	if (s->version == 0)
+		return false;
+	return longer ? op->version == s->version : overwrite(s, op->version, s->value, deadline);
+}
+
+static bool step_success(const struct lin_op *op, struct state *s, int64_t deadline)
+{
+	bool there = s->version != 0;
+
 	switch ((enum lin_kind)op->kind) {
 	case LIN_SET:
-		return overwrite(state, op->version);
+		return overwrite(s, op->version, op->value, deadline);
 	case LIN_ADD:
-		return *state == 0 && overwrite(state, op->version);
+		return !there && overwrite(s, op->version, op->value, deadline);
 	case LIN_REPLACE:
-		return *state != 0 && overwrite(state, op->version);
+		return there && overwrite(s, op->version, op->value, deadline);
 	case LIN_COMPARE_AND_SET:
-		return *state != 0 && *state == op->before && overwrite(state, op->version);
+		return there && s->version == op->before &&
+		       overwrite(s, op->version, op->value, deadline);
 	case LIN_GET_AND_SET:
-		return *state == op->before && overwrite(state, op->version);
+		return s->version == op->before && (!there || s->value == op->before_value) &&
+		       overwrite(s, op->version, op->value, deadline);
+	case LIN_EXPIRE:
+		return there && overwrite(s, op->version, s->value, deadline);
+	case LIN_TOUCH:
+		return step_touch(op, s, deadline);
+	case LIN_EXISTS:
+		return there;
 	case LIN_GET_AND_DELETE:
 	case LIN_DELETE:
-		if (*state == 0 || *state != op->version)
-			return false;
-		*state = 0;
-		return true;
 	case LIN_GET:
-		return *state != 0 && *state == op->version;
-	case LIN_EXISTS:
-		return *state != 0;
-	case LIN_KINDS:
-		break;
+		if (!there || s->version != op->version)
+			return false;
+		if (op_copies(op) && (s->value != op->value || s->deadline != op->expires))
+			return false;
+		if (op->kind != LIN_GET)
+			leave(s, false);
+		return true;
+	default:
+		return false;
 	}
-	return false;
+}
+
+/*
+ * Let @op of thread @by take effect on a key in state @s; its ttl ends at @deadline. false: it could not have
+ * answered what it did.
+ */
+static bool step(const struct lin_op *op, uint8_t by, int64_t deadline, struct state *s)
+{
+	uint64_t version = s->version;
+	int64_t late = s->deadline;
+
+	if (op->kind == LIN_CLOCK) {
+		tell_time(s, (int64_t)op->value);
+		return true;
+	}
+	if (op->answer == LIN_NOT_FOUND)
+		return step_failure(op, s);
+	if (op->answer == LIN_OK ? !step_success(op, s, deadline) : !step_failure(op, s))
+		return false;
+	s->late_by = NOBODY;
+	s->late = 0;
+	if (version && late && s->version != version && op->kind != LIN_SET) {
+		s->late_by = by;
+		s->late = late;
+	}
+	return true;
 }
 
 /* ---- Versions and values ---- */
@@ -173,6 +261,17 @@ static bool writes_fill(struct writes *w, const struct lin_history *h, struct li
 			}
 			*slot = op;
 		}
+	for (size_t t = 0; t < h->threads; t++)
+		for (size_t i = 0; i < h->thread[t].count; i++) {
+			const struct lin_op *op = &h->thread[t].ops[i];
+			const struct lin_op **slot;
+
+			if (op->kind != LIN_TOUCH || op->answer != LIN_OK)
+				continue;
+			slot = write_slot(w, op->version);
+			if (*slot == NULL)
+				*slot = op;
+		}
 	return true;
 }
 
@@ -182,18 +281,19 @@ static bool known(const struct writes *w, const struct lin_op *op, uint64_t vers
 {
 	const struct lin_op *by = *write_slot(w, version);
 
-	return by != NULL && by->key == op->key && (value == NULL || by->value == *value);
+	if (by == NULL || by->key != op->key)
+		return false;
+	/* expire and touch keep the value that was there: that is the search's */
+	return value == NULL || by->kind >= LIN_EXPIRE || by->value == *value;
 }
 
 static bool report_is_known(const struct writes *w, const struct lin_op *op)
 {
-	bool copies = op->kind == LIN_GET || op->kind == LIN_GET_AND_DELETE;
-
 	if (op->answer == LIN_OK && op->kind == LIN_GET_AND_SET && op->before != 0)
 		return known(w, op, op->before, &op->before_value);
 	if (op->answer == LIN_NOT_FOUND || op_writes(op) || op->kind == LIN_EXISTS)
 		return true;
-	return known(w, op, op->version, op->answer == LIN_OK && copies ? &op->value : NULL);
+	return known(w, op, op->version, op->answer == LIN_OK && op_copies(op) ? &op->value : NULL);
 }
 
 static bool reports_check(const struct writes *w, const struct lin_history *h,
@@ -211,19 +311,25 @@ static bool reports_check(const struct writes *w, const struct lin_history *h,
 
 /* ---- One key ---- */
 
+#define LISTS (LIN_THREADS + 1u)
+#define CLOCK LIN_THREADS /* the list of the clock's moves */
+
 struct config {
-	uint64_t state;
-	uint32_t done; /* running operations that have taken effect, a bit for each thread */
+	struct state state;
+	uint32_t done;  /* running operations that have taken effect, a bit for each thread */
+	uint32_t moves; /* of the clock, that have */
 };
 
 struct key {
 	struct lin_verdict *v;
-	struct lin_thread of[LIN_THREADS]; /* its operations, by thread */
-	size_t at[LIN_THREADS];            /* the next one of each, or the running one */
-	uint32_t running;                  /* a bit for each thread */
-	uint32_t met;                      /* of these, those that overlap another */
-	uint64_t floor[LIN_THREADS];       /* greatest version returned before the start */
-	uint64_t greatest;                 /* version returned by a write */
+	const struct lin_history *h;
+	struct lin_thread of[LISTS]; /* its operations, by thread */
+	size_t at[LISTS];            /* the next one of each, or the running one */
+	uint32_t running;            /* a bit for each thread */
+	uint32_t met;                /* of these, those that overlap another */
+	uint64_t floor[LIN_THREADS]; /* greatest version returned before the start */
+	uint32_t since[LISTS];       /* moves of the clock that had returned before the start */
+	uint64_t greatest;           /* version returned by a write */
 	struct config *now;
 	struct config *work;
 	size_t count;
@@ -237,19 +343,66 @@ static const struct lin_op *op_of(const struct key *k, size_t t)
 	return &k->of[t].ops[k->at[t]];
 }
 
+static int64_t clock_after(const struct key *k, uint32_t moves)
+{
+	return moves == 0 ? k->h->now : (int64_t)k->of[CLOCK].ops[moves - 1].value;
+}
+
+static bool is_same(const struct config *a, const struct config *b)
+{
+	return a->done == b->done && a->moves == b->moves && a->state.version == b->state.version &&
+	       a->state.value == b->state.value && a->state.deadline == b->state.deadline &&
+	       a->state.late == b->state.late && a->state.late_by == b->state.late_by &&
+	       a->state.expired == b->state.expired;
+}
+
 /* Add @c, if it is new. false: no room. */
-static bool push(struct config *list, size_t *count, size_t room, struct config c)
+static bool push(struct config *list, size_t *count, size_t room, const struct config *c)
 {
 	for (size_t i = 0; i < *count; i++)
-		if (list[i].state == c.state && list[i].done == c.done)
+		if (is_same(&list[i], c))
 			return true;
 	if (*count == room)
 		return false;
-	list[(*count)++] = c;
+	list[(*count)++] = *c;
 	return true;
 }
 
-/* All configurations that running operations can lead to until @t's has taken effect. */
+/* The operation of @t takes effect, its ttl counted from when the clock had moved @from times. */
+static bool take_effect(const struct key *k, size_t t, uint32_t from, struct config *c)
+{
+	const struct lin_op *op = op_of(k, t);
+	int64_t deadline = op->ttl ? clock_after(k, from) + op->ttl : 0;
+
+	if (!step(op, (uint8_t)(t + 1), deadline, &c->state))
+		return false;
+	if (k->h->strict) {
+		c->state.late_by = NOBODY;
+		c->state.late = 0;
+	}
+	c->done |= (uint32_t)1 << t;
+	c->moves += t == CLOCK;
+	return true;
+}
+
+/* @from, with the running operation of @t in effect, to the end of the work. false: no room. */
+static bool extend_by(struct key *k, const struct config *from, size_t t, size_t *count)
+{
+	uint32_t first = op_of(k, t)->ttl ? k->since[t] : from->moves;
+
+	for (uint32_t moves = first; moves <= from->moves; moves++) {
+		struct config c = *from;
+
+		if (take_effect(k, t, moves, &c) && !push(k->work, count, k->room, &c))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * All configurations that running operations can lead to until @t's has taken effect; and from there, if that made an
+ * exception, which ends now, those in which others have used it.
+ */
 static bool extend(struct key *k, size_t t, size_t *ret_count)
 {
 	uint32_t bit = (uint32_t)1 << t;
@@ -257,27 +410,33 @@ static bool extend(struct key *k, size_t t, size_t *ret_count)
 
 	memcpy(k->work, k->now, count * sizeof(*k->work));
 	for (size_t i = 0; i < count; i++) {
-		if (k->work[i].done & bit)
-			continue;
-		for (size_t p = 0; p < LIN_THREADS; p++) {
-			struct config c = k->work[i];
-			uint32_t other = (uint32_t)1 << p;
+		struct config from = k->work[i];
 
-			if (!(k->running & ~c.done & other) || !step(op_of(k, p), &c.state))
-				continue;
-			c.done |= other;
-			if (!push(k->work, &count, k->room, c))
+		if (from.done & bit && from.state.late_by != t + 1)
+			continue;
+		for (size_t p = 0; p < LISTS; p++)
+			if ((k->running & ~from.done & (uint32_t)1 << p) &&
+			    !extend_by(k, &from, p, &count))
 				return false;
-		}
 	}
 	*ret_count = count;
 	return true;
 }
 
+/* The operation of @t has returned. */
+static void forget(struct config *c, size_t t)
+{
+	c->done &= ~((uint32_t)1 << t);
+	if (c->state.late_by == t + 1) {
+		c->state.late_by = NOBODY;
+		c->state.late = 0;
+	}
+}
+
 static void no_order(struct key *k, const struct lin_op *op)
 {
 	violation(k->v, "no order of the operations explains", op);
-	for (size_t p = 0; p < LIN_THREADS; p++)
+	for (size_t p = 0; p < LISTS; p++)
 		if (k->running & (uint32_t)1 << p && op_of(k, p) != op)
 			say_op(k->v, "\n#   beside ", op_of(k, p));
 	for (size_t i = 0; i < 4 && i < k->returned; i++)
@@ -299,18 +458,60 @@ static void settle(struct key *k, size_t t)
 	k->count = 0;
 	for (size_t i = 0; i < count; i++)
 		if (k->work[i].done & bit) {
-			k->work[i].done &= ~bit;
-			(void)push(k->now, &k->count, k->room, k->work[i]);
+			forget(&k->work[i], t);
+			(void)push(k->now, &k->count, k->room, &k->work[i]);
 		}
 	if (k->count == 0)
 		no_order(k, op_of(k, t));
 }
 
+/* Has the operation one place and one deadline only? */
+static bool is_alone(const struct key *k, size_t t)
+{
+	if (k->running != (uint32_t)1 << t || k->count != 1 || k->now[0].done != 0)
+		return false;
+	return !op_of(k, t)->ttl || k->since[t] == k->now[0].moves;
+}
+
+static void apply(struct key *k, size_t t)
+{
+	if (!take_effect(k, t, k->now[0].moves, &k->now[0]))
+		no_order(k, op_of(k, t));
+	forget(&k->now[0], t);
+}
+
+static void check_versions(struct key *k, size_t t)
+{
+	const struct lin_op *op = op_of(k, t);
+
+	if (!op_writes(op))
+		return;
+	if (op->version <= k->floor[t])
+		violation(k->v, "a write that returned before it started has a greater version",
+			  op);
+	if (op->version < k->greatest)
+		k->v->crossed++;
+	else
+		k->greatest = op->version;
+}
+
+static void check_deadline(struct key *k, size_t t)
+{
+	const struct lin_op *op = op_of(k, t);
+
+	if (op->answer == LIN_OK && op_copies(op) && op->expires &&
+	    op->expires <= clock_after(k, k->since[t]))
+		violation(k->v, "a value is shown from its deadline on", op);
+}
+
 static void on_start(struct key *k, size_t t)
 {
-	k->floor[t] = k->greatest;
+	k->since[t] = (uint32_t)k->at[CLOCK];
 	k->running |= (uint32_t)1 << t;
-	if (k->running & (k->running - 1))
+	if (t == CLOCK)
+		return;
+	k->floor[t] = k->greatest;
+	if (k->running & (k->running - 1) & ~((uint32_t)1 << CLOCK))
 		k->met |= k->running;
 }
 
@@ -319,25 +520,20 @@ static void on_end(struct key *k, size_t t)
 	const struct lin_op *op = op_of(k, t);
 	uint32_t bit = (uint32_t)1 << t;
 
-	if (k->met & bit)
+	if (k->met & bit && t != CLOCK)
 		k->v->overlapping++;
-	if (op_writes(op)) {
-		if (op->version <= k->floor[t])
-			violation(k->v,
-				  "a write that returned before it started has a greater version",
-				  op);
-		if (op->version < k->greatest)
-			k->v->crossed++;
-		else
-			k->greatest = op->version;
+	if (t != CLOCK) {
+		check_versions(k, t);
+		check_deadline(k, t);
 	}
-	if (k->running == bit && k->count == 1 && k->now[0].done == 0) {
-		if (!step(op, &k->now[0].state))
-			no_order(k, op);
+	if (is_alone(k, t)) {
+		apply(k, t);
 	} else {
-		k->v->searched++;
+		k->v->searched += t != CLOCK;
 		settle(k, t);
 	}
+	if (op->answer == LIN_NOT_FOUND && k->now[0].state.expired)
+		k->v->expired++;
 	k->running &= ~bit;
 	k->met &= ~bit;
 	k->last[k->returned++ % 8] = op;
@@ -350,10 +546,10 @@ static void on_end(struct key *k, size_t t)
 static bool next_event(struct key *k)
 {
 	uint64_t least = UINT64_MAX;
-	size_t who = LIN_THREADS;
+	size_t who = LISTS;
 	bool start = false;
 
-	for (size_t t = 0; t < LIN_THREADS; t++) {
+	for (size_t t = 0; t < LISTS; t++) {
 		bool runs = k->running & (uint32_t)1 << t;
 		uint64_t when;
 
@@ -366,7 +562,7 @@ static bool next_event(struct key *k)
 			start = !runs;
 		}
 	}
-	if (who == LIN_THREADS)
+	if (who == LISTS)
 		return false;
 	if (start)
 		on_start(k, who);
@@ -382,7 +578,7 @@ static void check_key(struct key *k)
 	k->met = 0;
 	k->greatest = 0;
 	k->returned = 0;
-	k->now[0] = (struct config){ 0, 0 };
+	k->now[0] = (struct config){ .state.now = k->h->now };
 	k->count = 1;
 	while (k->v->outcome == LIN_LINEARIZABLE && next_event(k))
 		;
@@ -416,6 +612,7 @@ static void check_keys(const struct lin_history *h, struct key *k)
 	size_t *first[LIN_THREADS] = { NULL };
 	bool ok = true;
 
+	k->of[CLOCK] = h->clock;
 	for (size_t t = 0; t < h->threads; t++)
 		ok = split(&h->thread[t], h->keys, &ops[t], &first[t]) && ok;
 	if (!ok)
@@ -434,7 +631,7 @@ static void check_keys(const struct lin_history *h, struct key *k)
 
 void lin_check(const struct lin_history *h, struct lin_verdict *ret)
 {
-	struct key k = { .v = ret };
+	struct key k = { .v = ret, .h = h };
 	struct writes w = { NULL, 0 };
 
 	memset(ret, 0, sizeof(*ret));

@@ -6,6 +6,9 @@
  * ticks in which they ran and what they answered. The object is a map; keys are checked apart,
  * which is exact (Herlihy and Wing: linearizability is local). A key's state is the version of
  * its entry, 0 if it is absent. lin.c tells how it is checked.
+ *
+ * Keys may have deadlines. Then that a clock moves is an operation too, on all keys at once, with the interval in
+ * which it was moved: a key is there while the clock is before its deadline.
  */
 #ifndef KVS_TESTS_LIN_H
 #define KVS_TESTS_LIN_H
@@ -30,7 +33,12 @@ enum lin_kind {
 	LIN_DELETE,
 	LIN_GET,
 	LIN_EXISTS,
-	LIN_KINDS
+	LIN_KINDS, /* of a history without time */
+	LIN_EXPIRE = LIN_KINDS,
+	LIN_TOUCH,
+	LIN_TIMED_KINDS,
+	LIN_CLOCK = LIN_TIMED_KINDS, /* comes to value */
+	LIN_NAMES
 };
 
 enum lin_answer { LIN_OK, LIN_NOT_FOUND, LIN_DUPLICATE, LIN_MISMATCH, LIN_ANSWERS };
@@ -48,6 +56,8 @@ struct lin_op {
 	uint64_t value;        /* written, read or removed */
 	uint64_t before;       /* version; 0: absent */
 	uint64_t before_value; /* get_and_set only */
+	int64_t ttl;     /* of what was written, ms from some instant of the call on; 0: for ever */
+	int64_t expires; /* get, get_and_delete: the deadline that was told; 0: none */
 	uint32_t key;
 	uint8_t kind;   /* enum lin_kind */
 	uint8_t answer; /* enum lin_answer */
@@ -61,8 +71,11 @@ struct lin_thread {
 struct lin_history {
 	struct lin_thread thread[LIN_THREADS];
 	size_t threads;
-	uint32_t keys;      /* keys are below */
-	size_t configs_max; /* more configurations of the search: undecided; 0: LIN_CONFIGS */
+	uint32_t keys;           /* keys are below */
+	size_t configs_max;      /* more configurations of the search: undecided; 0: LIN_CONFIGS */
+	int64_t now;             /* the clock, ms, before it was moved */
+	struct lin_thread clock; /* LIN_CLOCK each, one after the other */
+	bool strict;             /* without the exception, see lin.c */
 };
 
 enum lin_outcome { LIN_LINEARIZABLE, LIN_VIOLATION, LIN_UNDECIDED };
@@ -73,6 +86,7 @@ struct lin_verdict {
 	uint64_t overlapping; /* operations that overlap another on the same key */
 	uint64_t searched;    /* operations decided by the search, the others one after the other */
 	uint64_t crossed;     /* writes that returned after an overlapping one of greater version */
+	uint64_t expired;     /* answers NOT_FOUND for a key that was gone by its deadline */
 	size_t configs;       /* the most states held at once */
 	char why[1024];       /* what is wrong, if not linearizable */
 };

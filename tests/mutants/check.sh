@@ -29,8 +29,14 @@ names() { # DIRECTORY
 }
 
 link() { # DIRECTORY PROGRAM
+	local sources=("$root/tests/util.c" "$root/tests/configs.c") part
+	for part in cut_graph cut_near lin; do
+		if grep -q "#include \"$part.h\"" "$root/tests/$2.c"; then
+			sources+=("$root/tests/$part.c")
+		fi
+	done
 	"${compile[@]}" -I"$root/include" -I"$1/src" -I"$root/tests" -o "$1/$2" "$root/tests/$2.c" \
-		"$root"/tests/util.c "$root"/tests/configs.c "$1"/*.o "${libs[@]}"
+		"${sources[@]}" "$1"/*.o "${libs[@]}"
 }
 
 expected() { # MUTANT
