@@ -23,14 +23,19 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "format.h"
 #include "store.h"
 
 #define KEYS 220u
 #define OPERATIONS 2000u
 #define PROCESSES 12u
-#define SITES 64u
+#define SITES 64u   /* calls of the allocator in src/ */
+#define STACKS 512u /* ways to them */
 #define FRAMES 12
 #define LARGE 5000u /* bytes: a block of its own */
+
+/* Bytes encoded; the last is a long record in a file. */
+static const size_t object_sizes[] = { 10, 3000, KVS__BLOCK_MAX + 1 };
 
 /* ---- What the processes share ----------------------------------------------------------- */
 
@@ -43,7 +48,7 @@ static struct shared {
 	_Atomic uint64_t runs, failed, refused, retried, most;
 	_Atomic uint64_t calls[32]; /* of the public functions, by their place in the script */
 	pthread_mutex_t lock;
-	struct site sites[SITES];
+	struct site sites[STACKS];
 	size_t site_count;
 } * shared;
 
@@ -64,7 +69,7 @@ static void note_site(void)
 	for (size_t i = 0; i < shared->site_count; i++)
 		if (memcmp(&shared->sites[i].frames[1], &s.frames[1], 5 * sizeof(void *)) == 0)
 			goto out;
-	if (shared->site_count < SITES)
+	if (shared->site_count < STACKS)
 		shared->sites[shared->site_count++] = s;
 out:
 	pthread_mutex_unlock(&shared->lock);
@@ -476,6 +481,80 @@ static void op_file(struct run *r, uint64_t k, struct kvs_slice key)
 	memfs_log_clear();
 }
 
+/* A text that counts for its length. Its own memory does not fail. */
+static void *text_clone(const void *object, size_t len, void *ctx)
+{
+	void *copy = malloc(len);
+
+	(void)ctx;
+	check(copy != NULL);
+	return memcpy(copy, object, len);
+}
+
+static void text_destroy(void *object, size_t len, void *ctx)
+{
+	(void)len;
+	(void)ctx;
+	free(object);
+}
+
+static size_t text_encode(const void *object, size_t len, void *buf, size_t cap, void *ctx)
+{
+	(void)ctx;
+	if (len <= cap)
+		memcpy(buf, object, len);
+	return len;
+}
+
+static int text_decode(const void *bytes, size_t n, void **ret_object, size_t *ret_len, void *ctx)
+{
+	*ret_object = text_clone(bytes, n, ctx);
+	*ret_len = n;
+	return 0;
+}
+
+/* A store of objects of its own, to a file and back: small ones, and one that is longer than a block. */
+static void op_typed(struct run *r, uint64_t k, struct kvs_slice key)
+{
+	static const struct kvs_type text = { text_clone, text_destroy, text_encode, text_decode,
+					      NULL };
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	char room[KEY_ROOM];
+	struct kvs_value v;
+	struct kvs *kv;
+	int err;
+
+	(void)key;
+	opts.shards = 1;
+	opts.allocator = &r->memory.hooks;
+	opts.type = &text;
+	RETRIED(err, kvs_open(&opts, &kv));
+	check_ok(err);
+	for (size_t i = 0; i < ARRAY_LEN(object_sizes); i++) {
+		unsigned char *object = malloc(object_sizes[i]);
+
+		check(object != NULL);
+		pattern_fill(object, object_sizes[i], k + i);
+		RETRIED(err,
+			kvs_set(kv, make_key(room, i), kvs_bytes(object, object_sizes[i]), NULL));
+		check_ok(err);
+		free(object);
+	}
+	RETRIED(err, kvs_save(kv, MEMFS_DIR "/typed.kvs", NULL));
+	check_ok(err);
+	RETRIED(err, kvs_load(kv, MEMFS_DIR "/typed.kvs", NULL));
+	check_ok(err);
+	for (size_t i = 0; i < ARRAY_LEN(object_sizes); i++) {
+		RETRIED(err, kvs_get_alloc(kv, make_key(room, i), &v));
+		check_ok(err);
+		check_u64(v.len, object_sizes[i]);
+		check(pattern_matches(v.data, v.len, k + i));
+		kvs_value_free(kv, &v);
+	}
+	check_ok(kvs_free(kv));
+	memfs_log_clear();
+}
+
 static void op_words(struct run *r, uint64_t k, struct kvs_slice key)
 {
 	const char *option = NULL;
@@ -499,10 +578,10 @@ static const struct op {
 	{ op_get_and_set, 150 }, { op_get_and_delete, 90 },
 	{ op_delete, 150 },      { op_get_alloc, 150 },
 	{ op_read, 200 },        { op_walk, 6 },
-	{ op_words, 93 },        { op_thread, 2 },
+	{ op_words, 92 },        { op_thread, 2 },
 	{ op_drain, 2 },         { op_clear, 1 },
 	{ op_fork, 1 },          { op_snapshot, 2 },
-	{ op_file, 1 },
+	{ op_file, 1 },          { op_typed, 1 },
 };
 
 /* ---- Running it ------------------------------------------------------------------------- */
@@ -685,7 +764,7 @@ static void check_sites(void)
 	size_t want = sites_in_sources(wanted), got = 0, missing = 0;
 	char name[64];
 
-	check(want > 0 && want < SITES && shared->site_count < SITES);
+	check(want > 0 && want < SITES && shared->site_count < STACKS);
 	for (size_t i = 0; i < shared->site_count; i++) {
 		if (!site_name(&shared->sites[i], name))
 			util_fail(__FILE__, __LINE__,
@@ -700,7 +779,8 @@ static void check_sites(void)
 			util_note("never failed: %s", wanted[i]);
 			missing++;
 		}
-	util_note("%zu calls of the allocator in src/, %zu distinct ones failed", want, got);
+	util_note("%zu calls of the allocator in src/, %zu distinct ones failed, from %zu stacks",
+		  want, got, shared->site_count);
 	check_u64(missing, 0);
 }
 

@@ -526,8 +526,9 @@ static void print_counts(const struct group *g, double took)
 	const struct sched_rcu_counts *r = &sched_rcu_counts;
 
 	printf("# %s: programs %" PRIu64 " schedules %" PRIu64 " (redundant %" PRIu64
-	       ") steps %" PRIu64 " (all %" PRIu64 ") in %.1f s of CPU\n",
-	       g->name, programs, c->schedules, c->redundant, c->steps, c->all_steps, took);
+	       ") steps %" PRIu64 " (all %" PRIu64 ") failures %" PRIu64 " in %.1f s of CPU\n",
+	       g->name, programs, c->schedules, c->redundant, c->steps, c->all_steps, failures,
+	       took);
 	printf("# %s: preemptions %" PRIu64 " lost CAS %" PRIu64 " unlinked %" PRIu64
 	       " (by helpers %" PRIu64 ") resized inside an operation %" PRIu64
 	       " frees deferred %" PRIu64 " of %" PRIu64 " grace periods blocked %" PRIu64

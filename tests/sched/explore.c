@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "fiber.h"
@@ -16,7 +17,8 @@
 #define STEPS_MAX 20000u /* of one schedule: more, and a fiber spins */
 #define NODES_MAX 4096u
 #define SWITCHES_MAX 64u
-#define TIMEOUT_S 60u /* of 1,024 schedules: more, and one does not end */
+#define TIMEOUT_S 60u /* CPU time of 1,024 schedules: more, and one does not end */
+#define STUCK_S 900u  /* their time by the clock: more, and one waits for something real */
 
 void kvs__yield(const char *file, int line);
 
@@ -592,6 +594,15 @@ static void first_choice(void)
 	sched_quiet = 1;
 }
 
+/* Those that run now get a fresh allowance. CPU time: a stopped or crowded process is no spinning one. */
+static void watch(void)
+{
+	const struct itimerval allowance = { .it_value.tv_sec = TIMEOUT_S };
+
+	(void)setitimer(ITIMER_PROF, &allowance, NULL);
+	alarm(STUCK_S);
+}
+
 /* Runs main's part of x.task too: index SCHED_MAIN is never started, only switched back to. */
 static enum ending run(void)
 {
@@ -609,7 +620,7 @@ static enum ending run(void)
 	x.plan->begin();
 	start_fibers();
 	if (x.runs % 1024 == 1)
-		alarm(TIMEOUT_S);
+		watch();
 	first_choice();
 	sched_counts.all_steps += x.step;
 	sched_counts.preempted += x.preemptions;
@@ -744,7 +755,8 @@ static void crashed(int signal_number)
 {
 	static const char *const why[] = {
 		[SIGSEGV] = "a wild access", [SIGBUS] = "a wild access", [SIGABRT] = "an assertion",
-		[SIGALRM] = "no end",        [SIGFPE] = "an exception",  [SIGILL] = "a trap"
+		[SIGALRM] = "no end",        [SIGPROF] = "no end",       [SIGFPE] = "an exception",
+		[SIGILL] = "a trap"
 	};
 
 	signal(signal_number, SIG_DFL);
@@ -769,7 +781,7 @@ void __asan_on_error(void)
 void sched_on_crash(void (*fn)(void))
 {
 	static unsigned char stack[64 << 10];
-	const int signals[] = { SIGSEGV, SIGBUS, SIGABRT, SIGALRM, SIGFPE, SIGILL };
+	const int signals[] = { SIGSEGV, SIGBUS, SIGABRT, SIGALRM, SIGPROF, SIGFPE, SIGILL };
 	stack_t ss = { .ss_sp = stack, .ss_size = sizeof(stack) };
 	struct sigaction sa = { .sa_handler = crashed, .sa_flags = SA_ONSTACK };
 
