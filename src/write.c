@@ -256,14 +256,13 @@ static int renew(struct write *w, const struct kvs__place *p)
 	return err ? err : replace(w, p);
 }
 
-KVS_INLINE int on_present(struct write *w, const struct kvs__place *p)
+#define GO_ON 2 /* internal: w->fresh takes the entry's place, or nothing does */
+
+/* What the modes other than SET make of a key that is present. */
+KVS_INLINE int on_mode(struct write *w, const struct kvs__place *p)
 {
 	uint64_t version = kvs__entry_version(p->match);
-	int err;
 
-	if (unlikely(kvs__entry_is_timed(p->match)) &&
-	    kvs__entry_has_expired(&w->kv->clock, p->match))
-		return on_expired(w, p);
 	if (unlikely(w->mode >= MODE_EXPIRE))
 		return renew(w, p);
 	if (w->mode == MODE_ADD || (w->mode == MODE_COMPARE && version != w->expected)) {
@@ -275,6 +274,21 @@ KVS_INLINE int on_present(struct write *w, const struct kvs__place *p)
 
 		if (made != MADE_ENTRY && made != MADE_DELETE)
 			return made_nothing(w, made, version);
+	}
+	return GO_ON;
+}
+
+KVS_INLINE int on_present(struct write *w, const struct kvs__place *p)
+{
+	int err;
+
+	if (unlikely(kvs__entry_is_timed(p->match)) &&
+	    kvs__entry_has_expired(&w->kv->clock, p->match))
+		return on_expired(w, p);
+	if (w->mode != MODE_SET) {
+		err = on_mode(w, p);
+		if (err != GO_ON)
+			return err;
 	}
 	if (w->fresh && unlikely(!may_replace(w, p->match)))
 		return KVS_ERR_MEMORY_LIMIT;
