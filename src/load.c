@@ -41,7 +41,7 @@ struct load {
 	struct kvs__root *root;
 	uint32_t stamp;   /* of a written entry (i) */
 	int64_t now;      /* the store's clock at the start, ms (i) */
-	kvs__u64 taken;   /* bytes of entries so far (s) */
+	kvs__u64 taken;   /* bytes of the directories, and of entries so far (s) */
 	kvs__u64 seen;    /* entries (s) */
 	uint64_t highest; /* version, once all threads are done */
 	uint64_t bytes;   /* footprints, likewise */
@@ -396,7 +396,10 @@ static struct kvs__root *tables_make(struct load *l)
 	struct kvs__root *root;
 	uint32_t i;
 
-	root = kvs__root_make(kv, bits > kv->bits_min ? bits : kv->bits_min);
+	if (bits < kv->bits_min)
+		bits = kv->bits_min;
+	store_relaxed(&l->taken, ((uint64_t)kv->shards << bits) * sizeof(kvs__head));
+	root = kvs__root_make(kv, bits);
 	for (i = 0; root && i < kv->shards; i++)
 		kvs__table_link_all(&root->table[i], kv->bits_min);
 	return root;

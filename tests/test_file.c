@@ -267,6 +267,43 @@ static void test_a_bad_route_changes_nothing(void **state)
 	check_ok(kvs_free(other));
 }
 
+/* The old contents, which are as large, are not held against the new ones; directories are part of both. */
+static void test_contents_beyond_the_limit_change_nothing(void **state)
+{
+	const struct contents c = { util_scaled(2000, 10000, 40000), 3, 200 };
+	struct kvs *kv = open_default();
+	struct kvs_options o = KVS_OPTIONS_INIT;
+	uint64_t needs, entries;
+	struct kvs *other;
+
+	(void)state;
+	o.shards = 4;
+	contents_set(kv, &c);
+	check_ok(kvs_save(kv, in_dir("limit.kvs"), NULL));
+	check_ok(kvs_free(kv));
+	check_ok(kvs_open(&o, &kv));
+	check_ok(kvs_load(kv, in_dir("limit.kvs"), NULL));
+	entries = store_stats(kv).bytes_live;
+	needs = entries + store_stats(kv).bytes_index;
+	check(needs > entries + c.count * 4);
+	check_ok(kvs_free(kv));
+
+	o.max_memory = entries + 1;
+	check_ok(kvs_open(&o, &other));
+	check_ok(kvs_set(other, kvs_str("k"), kvs_str("stays"), NULL));
+	check_status(kvs_load(other, in_dir("limit.kvs"), NULL), KVS_ERR_MEMORY_LIMIT);
+	check_u64(store_len(other), 1);
+	check_ok(kvs_exists(other, kvs_str("k")));
+	check_ok(kvs_free(other));
+
+	o.max_memory = needs + 4096;
+	check_ok(kvs_open(&o, &other));
+	for (unsigned i = 0; i < 3; i++)
+		check_ok(kvs_load(other, in_dir("limit.kvs"), NULL));
+	check_contents(other, &c);
+	check_ok(kvs_free(other));
+}
+
 static void test_a_user_allocator_gets_all_back(void **state)
 {
 	const struct contents c = { 3000, 4, 6000 };
@@ -984,6 +1021,7 @@ int main(void)
 		cmocka_unit_test(test_any_store_takes_it),
 		cmocka_unit_test(test_equal_hashes_are_told_apart),
 		cmocka_unit_test(test_a_bad_route_changes_nothing),
+		cmocka_unit_test(test_contents_beyond_the_limit_change_nothing),
 		cmocka_unit_test(test_a_user_allocator_gets_all_back),
 		cmocka_unit_test(test_two_threads_by_default),
 		cmocka_unit_test(test_versions_go_on_above),

@@ -28,10 +28,12 @@ names() { # DIRECTORY
 	find "$1/src" -name '*.c' -printf '%f\n' | sed 's/\.c$//' | sort
 }
 
+declare -A with=([memfs]=files) # a part that another part needs
+
 link() { # DIRECTORY PROGRAM
 	local sources=("$root/tests/util.c" "$root/tests/configs.c") part
-	for part in cut_graph cut_near lin; do
-		if grep -q "#include \"$part.h\"" "$root/tests/$2.c"; then
+	for part in cut_graph cut_near files lin memfs; do
+		if grep -qE "#include \"($part|${with[$part]:-$part}).h\"" "$root/tests/$2.c"; then
 			sources+=("$root/tests/$part.c")
 		fi
 	done
