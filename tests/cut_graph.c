@@ -7,6 +7,12 @@
  * KEYS  A write names the version that it found, so each life of a key, from an insert to its delete, is
  * a chain.
  *
+ * TIME  A life whose last version has a deadline ends at the move by which the clock comes to it. A write that found a
+ * version is before the move that ends that.
+ *
+ * THE EXCEPTION  A write that found a version in time may take effect behind that move; then whoever found the key absent
+ * meanwhile is right too, and is not asked: from the move on until the write has returned.
+ *
  * READS  of version v, and snapshots that have v: write of v -> read -> next write of the key.
  *
  * CHOICES  Two lives of a key do not overlap: one ends before the other begins. What found a key absent
@@ -35,7 +41,7 @@ struct set {
 
 struct life {
 	uint32_t first; /* node of the insert */
-	uint32_t last;  /* of the delete; NONE: it goes on */
+	uint32_t last;  /* of the delete, or the move that ends it; NONE: it goes on */
 };
 
 struct edge {
@@ -50,10 +56,11 @@ struct choice {
 struct graph {
 	const struct graph_op *ops;
 	uint32_t count;
-	struct set reach[GRAPH_NODES];  /* what each is before: closed under transitivity */
-	uint32_t next[GRAPH_NODES];     /* of a write: the next write of its life, or NONE */
-	struct life lives[GRAPH_NODES]; /* of one key */
-	struct choice *choices;         /* in front those that are still open */
+	struct set reach[GRAPH_NODES];   /* what each is before: closed under transitivity */
+	uint32_t next[GRAPH_NODES];      /* of a write: the next write of its life, or NONE */
+	struct life lives[GRAPH_NODES];  /* of one key */
+	struct set excepted[GRAPH_KEYS]; /* nodes that are not asked about it */
+	struct choice *choices;          /* in front those that are still open */
 	uint32_t made;
 	uint32_t room;
 	uint32_t tries;
@@ -120,6 +127,28 @@ static uint32_t writer_of(const struct graph *g, uint32_t key, uint64_t version)
 	return NONE;
 }
 
+/* The move that ends what @i wrote, or NONE. */
+static uint32_t end_of(const struct graph *g, uint32_t i)
+{
+	uint32_t first = NONE;
+
+	if (g->ops[i].deadline == 0)
+		return NONE;
+	for (uint32_t m = 0; m < g->count; m++)
+		if (g->ops[m].kind == GRAPH_MOVE && g->ops[m].deadline >= g->ops[i].deadline &&
+		    (first == NONE || g->ops[m].deadline < g->ops[first].deadline))
+			first = m;
+	return first;
+}
+
+/* @i saw what @by wrote: before the move that ends it. */
+static bool link_in_time(struct graph *g, uint32_t i, uint32_t by)
+{
+	uint32_t move = end_of(g, by);
+
+	return move == NONE || add_edge(g, i, move);
+}
+
 static bool link_writes(struct graph *g)
 {
 	for (uint32_t i = 0; i < g->count; i++)
@@ -138,7 +167,7 @@ static bool link_writes(struct graph *g)
 		if (o->kind == GRAPH_WRITE && o->version < o->found)
 			return fault(g, "versions shrink along a life");
 		g->next[before] = i;
-		if (!add_edge(g, before, i))
+		if (!add_edge(g, before, i) || !link_in_time(g, i, before))
 			return false;
 	}
 	return true;
@@ -162,7 +191,7 @@ static bool link_present(struct graph *g, uint32_t i, uint32_t key)
 
 	if (before == NONE)
 		return fault(g, "a read found what nobody wrote");
-	return add_edge(g, before, i) &&
+	return add_edge(g, before, i) && link_in_time(g, i, before) &&
 	       (g->next[before] == NONE || add_edge(g, i, g->next[before]));
 }
 
@@ -174,6 +203,33 @@ static bool link_all_present(struct graph *g)
 			    !link_present(g, i, key))
 				return false;
 	return true;
+}
+
+/* ---- The exception ---- */
+
+/* @w found in time what the clock ended at @move before it returned. */
+static void except_beside(struct graph *g, uint32_t w, uint32_t move)
+{
+	uint32_t key = g->ops[w].key;
+
+	for (uint32_t i = 0; i < g->count; i++)
+		if (reads_key(&g->ops[i], key) && found_by(&g->ops[i], key) == 0 &&
+		    g->ops[i].end > g->ops[move].start && g->ops[i].start < g->ops[w].end)
+			add(&g->excepted[key], i);
+}
+
+static void find_exceptions(struct graph *g)
+{
+	for (uint32_t w = 0; w < g->count; w++) {
+		uint32_t by, move;
+
+		if (g->ops[w].kind != GRAPH_WRITE || g->ops[w].found == 0)
+			continue;
+		by = writer_of(g, g->ops[w].key, g->ops[w].found);
+		move = by == NONE ? NONE : end_of(g, by);
+		if (move != NONE && g->ops[w].end > g->ops[move].start)
+			except_beside(g, w, move);
+	}
 }
 
 /* ---- Choices ---- */
@@ -204,8 +260,10 @@ static uint32_t find_lives(struct graph *g, uint32_t key)
 
 		if (g->ops[i].kind != GRAPH_WRITE || g->ops[i].key != key || g->ops[i].found != 0)
 			continue;
-		while (life.last != NONE && g->ops[life.last].kind == GRAPH_WRITE)
+		while (g->ops[life.last].kind == GRAPH_WRITE && g->next[life.last] != NONE)
 			life.last = g->next[life.last];
+		if (g->ops[life.last].kind == GRAPH_WRITE)
+			life.last = end_of(g, life.last);
 		g->lives[n++] = life;
 	}
 	return n;
@@ -230,6 +288,7 @@ static bool add_choices(struct graph *g, uint32_t key)
 				return false;
 		for (uint32_t i = 0; i < g->count; i++)
 			if (reads_key(&g->ops[i], key) && found_by(&g->ops[i], key) == 0 &&
+			    !has(&g->excepted[key], i) &&
 			    !keep_apart(g, g->lives[n], (struct life){ i, i }))
 				return false;
 	}
@@ -348,7 +407,8 @@ static bool is_right(struct graph *g)
 	return solve(g, g->made);
 }
 
-enum graph_outcome graph_check(const struct graph_op *ops, size_t count, const char **ret_why)
+static enum graph_outcome check(const struct graph_op *ops, size_t count, bool excepting,
+				const char **ret_why)
 {
 	struct graph *g = calloc(1, sizeof(*g));
 	enum graph_outcome outcome = GRAPH_UNDECIDED;
@@ -357,6 +417,8 @@ enum graph_outcome graph_check(const struct graph_op *ops, size_t count, const c
 	if (g != NULL && count <= GRAPH_NODES) {
 		g->ops = ops;
 		g->count = (uint32_t)count;
+		if (excepting)
+			find_exceptions(g);
 		if (is_right(g))
 			outcome = GRAPH_RIGHT;
 		else if (g->tries < TRIES_MAX)
@@ -367,4 +429,15 @@ enum graph_outcome graph_check(const struct graph_op *ops, size_t count, const c
 		free(g->choices);
 	free(g);
 	return outcome;
+}
+
+enum graph_outcome graph_check(const struct graph_op *ops, size_t count, const char **ret_why)
+{
+	return check(ops, count, false, ret_why);
+}
+
+enum graph_outcome graph_check_excepting(const struct graph_op *ops, size_t count,
+					 const char **ret_why)
+{
+	return check(ops, count, true, ret_why);
 }

@@ -67,12 +67,13 @@ static void make(void)
 }
 #endif
 
-struct kvs *near_open(int32_t shards)
+struct kvs *near_open(int32_t shards, const struct kvs_clock *clock)
 {
 	struct kvs_options opts = KVS_OPTIONS_INIT;
 	struct kvs *kv = NULL;
 
 	opts.shards = shards;
+	opts.clock = clock;
 	check_ok(kvs_open(&opts, &kv));
 	kvs__rcu_worker_stop(&kv->reclaim.worker);
 #ifdef KVS_YIELD_RAND

@@ -15,8 +15,8 @@
 
 #include "util.h"
 
-/* near_open - A store of @shards without a worker. near_close - the end of it. */
-struct kvs *near_open(int32_t shards);
+/* near_open - A store of @shards without a worker; @clock may be NULL. near_close - the end of it. */
+struct kvs *near_open(int32_t shards, const struct kvs_clock *clock);
 void near_close(struct kvs *kv);
 
 /* near_begin, near_end - As kvs_snapshot_begin and kvs_snapshot_end, while threads linger. */

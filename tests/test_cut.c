@@ -443,7 +443,7 @@ static struct test *test_open(void)
 
 	check(t != NULL);
 	memset(t, 0, sizeof(*t));
-	t->kv = near_open(64);
+	t->kv = near_open(64, NULL);
 	atomic_store(&standing_while, &t->near);
 	signal(SIGUSR1, stand_still);
 	return t;
@@ -559,7 +559,7 @@ static void test_a_copy_is_never_ahead(void **state)
 
 	(void)state;
 	check(c != NULL);
-	c->kv = near_open(64);
+	c->kv = near_open(64, NULL);
 	for (size_t k = 0; k < LINKS; k++)
 		set_pattern(c->kv, k, 0, 0);
 	for (size_t k = 0; k < LINKS; k++) {
