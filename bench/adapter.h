@@ -9,6 +9,8 @@
  *	class adapter {
  *	    public:
  *		static constexpr bool has_batch = false;
+ *		static constexpr unsigned overhead = 160;  bytes an entry beside key and value, roughly: who
+ *		                                           fits into memory together is planned with it
  *		explicit adapter(uint64_t capacity);       capacity keys are coming; 0: unknown
  *		~adapter();                                no other thread is inside
  *		void enter();                              this thread begins to use the store
@@ -16,9 +18,10 @@
  *		void pause();                              between operations, every block_size of them
  *		bool set(bytes key, bytes value);          put or replace; false: no memory
  *		size_t get(bytes key, void *buf, size_t cap);  copy the value out; its length, or absent
- *		bool del(bytes key);                       was it there?
- *		void get_batch(const bytes *keys, size_t n, char *bufs, size_t cap, size_t *lens);
- *		                                           with has_batch: n gets, buffers cap apart
+ *		template <class Keys, class Values>        with has_batch: n gets; key_at(i) is a key, and
+ *		void get_batch(size_t n, Keys key_at, void *buf, size_t cap, Values take);
+ *		                                           take(i, data, len) is called for each, in order;
+ *		                                           buf has room for all
  *		void drain();                              wait until what was deferred has been freed
  *		memory_use memory();
  *	};
@@ -63,22 +66,53 @@ struct shape {
 };
 
 enum class workload {
-	get_hit,  /* uniform over all keys */
-	get_miss, /* uniform over as many keys that are not there */
-	mixed_5,  /* get_hit, and 5 in 100 are sets of a key that is there */
-	mixed_50, /* the same with 50 in 100 */
-	batch_32, /* get_hit, 32 keys a call */
+	get_hit,   /* uniform over all keys */
+	get_miss,  /* uniform over as many keys that are not there */
+	mixed_5,   /* get_hit, and 5 in 100 are sets of a key that is there */
+	zipf_5,    /* the same with keys by Zipf's law, exponent 0.99 */
+	mixed_50,  /* mixed_5 with 50 in 100 */
+	overwrite, /* with 100 in 100 */
+	batch_8,   /* get_hit, 8 keys a call; single gets where there is no such call */
+	batch_32,
+	batch_128,
+	insert, /* each key once, in no order; the end comes with the last */
 };
 
 constexpr size_t block_size = 256; /* operations */
+
+/* What one thread is to do. With workload::insert @parts threads share the keys. */
+struct task {
+	shape s;
+	workload work;
+	uint64_t seed;
+	unsigned part = 0;
+	unsigned parts = 1;
+};
+
+/* What came of operations. */
+struct tally {
+	uint64_t hits = 0;   /* the value that belongs to the key */
+	uint64_t misses = 0; /* keys that are not there, and were not found */
+	uint64_t sets = 0;
+	uint64_t wrong = 0; /* anything else */
+
+	uint64_t all() const
+	{
+		return hits + misses + sets + wrong;
+	}
+};
+
+class histogram;
 
 /* One thread's use of a store. Made, used and destroyed by that thread. */
 class client
 {
 public:
 	virtual ~client() = default;
-	/* Run a block of block_size operations; returns how many gave a wrong answer. */
-	virtual unsigned step() = 0;
+	/* Run a block of block_size operations. false: there was nothing left to insert. */
+	virtual bool step(tally *t) = 0;
+	/* The same, every operation's ticks in @h; batches one by one. */
+	virtual bool step_timed(tally *t, histogram *h) = 0;
 };
 
 /* An open store of some kind. */
@@ -90,21 +124,23 @@ public:
 	virtual void leave() = 0;
 	virtual void pause() = 0;
 	virtual bool set(bytes key, bytes value) = 0;
+	virtual size_t get(bytes key, void *buf, size_t cap) = 0;
 	virtual void drain() = 0;
 	virtual memory_use memory() = 0;
-	virtual std::unique_ptr<client> make_client(const shape &s, workload w, uint64_t seed) = 0;
+	virtual std::unique_ptr<client> make_client(const task &t) = 0;
 };
 
 /* A kind of store. All of them register themselves before main() begins. */
 class contender
 {
 public:
-	contender(const char *its_name, const char *its_peer);
+	contender(const char *its_name, const char *its_peer, unsigned its_overhead);
 	virtual ~contender() = default;
 	virtual std::unique_ptr<store> open(uint64_t capacity) const = 0;
 
-	const std::string name; /* unique */
-	const std::string peer; /* the product; its variants share it */
+	const std::string name;  /* unique */
+	const std::string peer;  /* the product; its variants share it */
+	const unsigned overhead; /* bytes an entry beside key and value, roughly */
 };
 
 inline std::vector<const contender *> &contenders()
@@ -113,8 +149,8 @@ inline std::vector<const contender *> &contenders()
 	return all;
 }
 
-inline contender::contender(const char *its_name, const char *its_peer)
-    : name(its_name), peer(its_peer)
+inline contender::contender(const char *its_name, const char *its_peer, unsigned its_overhead)
+    : name(its_name), peer(its_peer), overhead(its_overhead)
 {
 	contenders().push_back(this);
 }

@@ -13,6 +13,7 @@ template <int hash> class kvs_adapter
 {
 public:
 	static constexpr bool has_batch = true;
+	static constexpr unsigned overhead = 56;
 
 	explicit kvs_adapter(uint64_t capacity)
 	{
@@ -49,20 +50,19 @@ public:
 
 		return kvs_get(kv, slice(key), buf, cap, &v) == KVS_OK ? v.len : bench::absent;
 	}
-	void get_batch(const bench::bytes *keys, size_t n, char *bufs, size_t cap, size_t *lens)
+	template <class Keys, class Values>
+	void get_batch(size_t n, Keys key_at, void *buf, size_t cap, Values take)
 	{
 		struct kvs_get_item items[batch_max];
 
 		for (size_t i = 0; i < n; i++)
-			items[i].key = slice(keys[i]);
-		kvs_batch_get(kv, items, n, bufs, n * cap, nullptr);
-		/* Values lie one behind the other: as far apart as the caller wants them if each has its length. */
+			items[i].key = slice(key_at(i));
+		kvs_batch_get(kv, items, n, buf, cap, nullptr);
 		for (size_t i = 0; i < n; i++)
-			lens[i] = items[i].status == KVS_OK ? items[i].value.len : bench::absent;
-	}
-	bool del(bench::bytes key)
-	{
-		return kvs_delete(kv, slice(key), nullptr) == KVS_OK;
+			if (items[i].status == KVS_OK)
+				take(i, items[i].value.data, items[i].value.len);
+			else
+				take(i, buf, bench::absent);
 	}
 	void drain()
 	{
@@ -78,7 +78,7 @@ public:
 	}
 
 private:
-	static constexpr size_t batch_max = 32;
+	static constexpr size_t batch_max = 128;
 	static struct kvs_slice slice(bench::bytes b)
 	{
 		return kvs_bytes(b.data, b.len);

@@ -11,7 +11,6 @@
 #ifndef BENCH_ADAPTER_LFHT_H
 #define BENCH_ADAPTER_LFHT_H
 
-#include <malloc.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +59,7 @@ template <class flavour> class lfht_adapter
 {
 public:
 	static constexpr bool has_batch = false;
+	static constexpr unsigned overhead = 88;
 
 	explicit lfht_adapter(uint64_t capacity) : seed(std::random_device{}())
 	{
@@ -129,30 +129,13 @@ public:
 		flavour::read_unlock();
 		return len;
 	}
-	bool del(bench::bytes key)
-	{
-		struct cds_lfht_iter iter;
-		struct cds_lfht_node *link;
-		bool done;
-
-		flavour::read_lock();
-		cds_lfht_lookup(ht, hash(key), match, &key, &iter);
-		link = cds_lfht_iter_get_node(&iter);
-		done = link && cds_lfht_del(ht, link) == 0;
-		if (done)
-			flavour::call(&node_of(link)->rcu, free_node);
-		flavour::read_unlock();
-		return done;
-	}
 	void drain()
 	{
 		flavour::barrier();
 	}
 	bench::memory_use memory()
 	{
-		struct mallinfo2 m = mallinfo2();
-
-		return { m.uordblks + m.hblkhd, 0, 0, m.arena + m.hblkhd };
+		return bench::malloc_use();
 	}
 
 private:

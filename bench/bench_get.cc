@@ -3,7 +3,7 @@
  * bench_get.cc - micro benchmarks: operation/contender/keys/threads:N, keys of 12 bytes, values of 100.
  *
  * Small and quick: what fits into the caches and what just does not. For figures that compare
- * stores fairly see versus.cc; here one store after the other has the machine.
+ * stores fairly see peers.cc; here one store after the other has the machine.
  */
 #include <benchmark/benchmark.h>
 
@@ -49,12 +49,12 @@ void run(benchmark::State &state, const contender *kind, workload work, uint64_t
 {
 	const shape s = { keys, 12, 100 };
 	store &st = filled(kind, keys);
-	std::unique_ptr<client> c = st.make_client(s, work, (uint64_t)state.thread_index() + 1);
-	unsigned wrong = 0;
+	std::unique_ptr<client> c = st.make_client({ s, work, (uint64_t)state.thread_index() + 1 });
+	tally t;
 
 	while (state.KeepRunningBatch(block_size))
-		wrong += c->step();
-	if (wrong)
+		c->step(&t);
+	if (t.wrong)
 		state.SkipWithError((kind->name + " gave wrong answers").c_str());
 	state.SetItemsProcessed((int64_t)state.iterations());
 }

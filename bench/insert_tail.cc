@@ -10,11 +10,9 @@
  */
 #include <stdio.h>
 #include <string.h>
-#if defined(__x86_64__)
-#include <x86intrin.h>
-#endif
 
 #include "adapter.h"
+#include "histogram.h"
 #include "keys.h"
 #include "process.h"
 
@@ -22,18 +20,6 @@ using namespace bench;
 
 namespace
 {
-
-uint64_t ticks()
-{
-#if defined(__x86_64__)
-	return __rdtsc();
-#else
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-#endif
-}
 
 struct outcome {
 	double seconds;
@@ -50,16 +36,6 @@ struct task {
 	shape s;
 	double idle_seconds;
 };
-
-double ticks_per_us()
-{
-	double begin = now_seconds();
-	uint64_t first = ticks();
-
-	while (now_seconds() - begin < 0.05)
-		;
-	return (double)(ticks() - first) / ((now_seconds() - begin) * 1e6);
-}
 
 /* The greatest gap, in ticks, of a loop that lasts so long. */
 uint64_t idle(double seconds, double rate)
@@ -111,7 +87,7 @@ void run(const task &t, outcome *ret)
 	std::vector<int> cpus = processors();
 	std::unique_ptr<store> st = t.kind->open(0);
 	std::vector<uint32_t> gaps(t.s.keys, 1);
-	double rate = ticks_per_us();
+	double rate = ticks_per_ns() * 1e3;
 	uint64_t worst_idle;
 	double begin;
 

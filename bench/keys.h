@@ -127,11 +127,13 @@ public:
 	{
 		key_init(key.data(), key_len);
 	}
-	void set(uint64_t number)
+	/* Generation 0 is what every workload writes. */
+	void set(uint64_t number, unsigned generation = 0)
 	{
-		uint64_t stamp = stamp_of(number);
+		uint64_t stamp = stamp_of(number) + generation;
 
 		key_set(key.data(), key_len, number);
+		value.back() = (unsigned char)('v' + generation);
 		memcpy(value.data(), &stamp, sizeof(stamp));
 	}
 	bytes key_bytes() const

@@ -3,41 +3,76 @@
 #ifndef BENCH_LOOPS_H
 #define BENCH_LOOPS_H
 
+#include <malloc.h>
 #include <string.h>
 
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "adapter.h"
+#include "histogram.h"
 #include "keys.h"
+#include "zipf.h"
 
 namespace bench
 {
+
+/* malloc_use - For adapters whose store allocates with malloc. */
+inline memory_use malloc_use()
+{
+	struct mallinfo2 m = mallinfo2();
+
+	return { m.uordblks + m.hblkhd, 0, 0, m.arena + m.hblkhd };
+}
+
+constexpr unsigned percent_of_sets(workload w)
+{
+	switch (w) {
+	case workload::mixed_5:
+	case workload::zipf_5:
+		return 5;
+	case workload::mixed_50:
+		return 50;
+	case workload::overwrite:
+	case workload::insert:
+		return 100;
+	default:
+		return 0;
+	}
+}
 
 /* A block of operations, made ahead: it stays in the first caches. */
 class block
 {
 public:
-	block(const shape &its_shape, workload its_work, uint64_t seed)
-	    : s(its_shape), work(its_work), random(seed)
+	explicit block(const task &its_task)
+	    : t(its_task), s(t.s), random(t.seed), order(s.keys),
+	      next_insert(s.keys * t.part / t.parts), end_insert(s.keys * (t.part + 1) / t.parts)
 	{
 		for (size_t i = 0; i < block_size; i++)
 			key_init(keys[i], s.key_len);
+		if (t.work == workload::zipf_5)
+			by_rank.emplace(s.keys, 0.99);
 	}
-	void fill()
+	/* How many there are to do. */
+	size_t fill()
 	{
-		uint64_t base = work == workload::get_miss ? s.keys : 0;
+		unsigned percent = percent_of_sets(t.work);
+		size_t n = t.work == workload::insert
+				   ? std::min<uint64_t>(block_size, end_insert - next_insert)
+				   : block_size;
 
-		for (size_t i = 0; i < block_size; i++) {
-			uint64_t number = base + random.below(s.keys);
+		for (size_t i = 0; i < n; i++) {
+			uint64_t number = choose();
 
 			key_set(keys[i], s.key_len, number);
 			stamps[i] = stamp_of(number);
 		}
-		if (work == workload::mixed_5)
-			choose_writes(5);
-		else if (work == workload::mixed_50)
-			choose_writes(50);
+		if (percent)
+			for (size_t i = 0; i < n; i++)
+				writes[i] = random.below(100) < percent;
+		return n;
 	}
 	bytes key(size_t i) const
 	{
@@ -51,16 +86,29 @@ public:
 	{
 		return writes[i];
 	}
+	const task t;
 	const shape s;
-	const workload work;
 
 private:
-	void choose_writes(unsigned percent)
+	/* Keys were loaded in no order, so that rank and place have nothing to do with each other. */
+	uint64_t choose()
 	{
-		for (size_t i = 0; i < block_size; i++)
-			writes[i] = random.below(100) < percent;
+		switch (t.work) {
+		case workload::get_miss:
+			return s.keys + random.below(s.keys);
+		case workload::zipf_5:
+			return by_rank->next(random);
+		case workload::insert:
+			return order.at(next_insert++);
+		default:
+			return random.below(s.keys);
+		}
 	}
 	random_numbers random;
+	shuffle order;
+	uint64_t next_insert;
+	uint64_t end_insert;
+	std::optional<zipf> by_rank;
 	alignas(64) unsigned char keys[block_size][key_len_max];
 	uint64_t stamps[block_size];
 	bool writes[block_size] = {};
@@ -69,8 +117,8 @@ private:
 template <class adapter> class client_of : public client
 {
 public:
-	client_of(adapter &its_store, const shape &s, workload w, uint64_t seed)
-	    : st(its_store), b(s, w, seed), fresh(s.value_len, 'v')
+	client_of(adapter &its_store, const task &t)
+	    : st(its_store), b(t), fresh(t.s.value_len, 'v')
 	{
 		st.enter();
 	}
@@ -78,60 +126,105 @@ public:
 	{
 		st.leave();
 	}
-	unsigned step() override
+	bool step(tally *t) override
 	{
-		unsigned wrong;
+		size_t n = b.fill();
 
-		b.fill();
-		switch (b.work) {
+		switch (b.t.work) {
 		case workload::get_hit:
-			wrong = hits();
+			hits(n, t);
 			break;
 		case workload::get_miss:
-			wrong = misses();
+			misses(n, t);
+			break;
+		case workload::batch_8:
+			batches<8>(n, t);
 			break;
 		case workload::batch_32:
-			wrong = batches();
+			batches<32>(n, t);
+			break;
+		case workload::batch_128:
+			batches<128>(n, t);
 			break;
 		default:
-			wrong = mixed();
+			for (size_t i = 0; i < n; i++)
+				one(i, t);
 		}
 		st.pause();
-		return wrong;
+		return n != 0;
+	}
+	/* From stamp to stamp, so that nothing falls between two operations. A write waits for its own loads. */
+	bool step_timed(tally *t, histogram *h) override
+	{
+		const bool always_writes = percent_of_sets(b.t.work) == 100;
+		size_t n = b.fill();
+		uint64_t last = ticks();
+
+		for (size_t i = 0; i < n; i++) {
+			uint64_t now;
+
+			one(i, t);
+			if (i + 1 == n)
+				st.pause();
+			now = always_writes ? ticks() : ticks_after();
+			h->add(now - last);
+			last = now;
+		}
+		return n != 0;
 	}
 
 private:
-	bool get_is_right(size_t i)
+	bool is_right(size_t i, const void *data, size_t len) const
 	{
 		uint64_t stamp;
-		size_t len = st.get(b.key(i), buf, sizeof(buf));
 
-		memcpy(&stamp, buf, sizeof(stamp));
+		memcpy(&stamp, data, sizeof(stamp));
 		return (len == b.s.value_len) & (stamp == b.stamp(i));
 	}
-	unsigned hits()
+	bool get_is_right(size_t i)
 	{
-		unsigned wrong = 0;
+		size_t len = st.get(b.key(i), buf, sizeof(buf));
 
-		for (size_t i = 0; i < block_size; i++)
-			wrong += !get_is_right(i);
-		return wrong;
+		return is_right(i, buf, len);
 	}
-	unsigned misses()
+	void count_hits(size_t n, size_t right, tally *t)
 	{
-		unsigned wrong = 0;
-
-		for (size_t i = 0; i < block_size; i++)
-			wrong += st.get(b.key(i), buf, sizeof(buf)) != absent;
-		return wrong;
+		t->hits += right;
+		t->wrong += n - right;
 	}
-	unsigned mixed()
+	void hits(size_t n, tally *t)
 	{
-		unsigned wrong = 0;
+		size_t right = 0;
 
-		for (size_t i = 0; i < block_size; i++)
-			wrong += b.is_write(i) ? !put(i) : !get_is_right(i);
-		return wrong;
+		for (size_t i = 0; i < n; i++)
+			right += get_is_right(i);
+		count_hits(n, right, t);
+	}
+	void misses(size_t n, tally *t)
+	{
+		size_t right = 0;
+
+		for (size_t i = 0; i < n; i++)
+			right += st.get(b.key(i), buf, sizeof(buf)) == absent;
+		t->misses += right;
+		t->wrong += n - right;
+	}
+	/* Any workload, an operation at a time. */
+	void one(size_t i, tally *t)
+	{
+		uint64_t *right = &t->hits;
+		bool ok;
+
+		if (b.is_write(i)) {
+			ok = put(i);
+			right = &t->sets;
+		} else if (b.t.work == workload::get_miss) {
+			ok = st.get(b.key(i), buf, sizeof(buf)) == absent;
+			right = &t->misses;
+		} else {
+			ok = get_is_right(i);
+		}
+		++*(ok ? right : &t->wrong);
 	}
 	bool put(size_t i)
 	{
@@ -140,48 +233,29 @@ private:
 		memcpy(fresh.data(), &stamp, sizeof(stamp));
 		return st.set(b.key(i), { fresh.data(), fresh.size() });
 	}
-	unsigned batches()
+	template <size_t batch> void batches(size_t n, tally *t)
 	{
-		unsigned wrong = 0;
+		if constexpr (adapter::has_batch) {
+			size_t right = 0;
 
-		for (size_t i = 0; i < block_size; i += batch)
-			wrong += one_batch(i);
-		return wrong;
-	}
-	unsigned one_batch(size_t first)
-	{
-		size_t cap = b.s.value_len;
-		bytes keys[batch];
-		size_t lens[batch];
-		unsigned wrong = 0;
-
-		for (size_t i = 0; i < batch; i++)
-			keys[i] = b.key(first + i);
-		get_batch(keys, cap, lens);
-		for (size_t i = 0; i < batch; i++) {
-			uint64_t stamp;
-
-			memcpy(&stamp, &bufs[i * cap], sizeof(stamp));
-			wrong += lens[i] != cap || stamp != b.stamp(first + i);
+			bufs.resize(batch * b.s.value_len);
+			for (size_t first = 0; first < n; first += batch)
+				st.get_batch(
+					batch, [&](size_t i) { return b.key(first + i); },
+					bufs.data(), bufs.size(),
+					[&](size_t i, const void *data, size_t len) {
+						right += is_right(first + i, data, len);
+					});
+			count_hits(n, right, t);
+		} else {
+			hits(n, t);
 		}
-		return wrong;
-	}
-	void get_batch(const bytes *keys, size_t cap, size_t *lens)
-	{
-		if (bufs.empty())
-			bufs.resize(batch * cap);
-		if constexpr (adapter::has_batch)
-			st.get_batch(keys, batch, bufs.data(), cap, lens);
-		else
-			for (size_t i = 0; i < batch; i++)
-				lens[i] = st.get(keys[i], &bufs[i * cap], cap);
 	}
 
-	static constexpr size_t batch = 32;
 	adapter &st;
 	block b;
 	std::vector<char> fresh;
-	std::vector<char> bufs;
+	std::vector<char> bufs; /* of a batch */
 	char buf[value_len_max] = {};
 };
 
@@ -207,6 +281,10 @@ public:
 	{
 		return st.set(key, value);
 	}
+	size_t get(bytes key, void *buf, size_t cap) override
+	{
+		return st.get(key, buf, cap);
+	}
 	void drain() override
 	{
 		st.drain();
@@ -215,9 +293,9 @@ public:
 	{
 		return st.memory();
 	}
-	std::unique_ptr<client> make_client(const shape &s, workload w, uint64_t seed) override
+	std::unique_ptr<client> make_client(const task &t) override
 	{
-		return std::make_unique<client_of<adapter>>(st, s, w, seed);
+		return std::make_unique<client_of<adapter>>(st, t);
 	}
 
 private:
@@ -227,7 +305,10 @@ private:
 template <class adapter> class contender_of : public contender
 {
 public:
-	using contender::contender;
+	contender_of(const char *its_name, const char *its_peer)
+	    : contender(its_name, its_peer, adapter::overhead)
+	{
+	}
 	std::unique_ptr<store> open(uint64_t capacity) const override
 	{
 		return std::make_unique<store_of<adapter>>(capacity);
