@@ -2,8 +2,9 @@
 /*
  * ck_cache.c - ConcurrencyKit's hash table under its epochs.
  *
- * ck_ht has one writer and any number of readers, so there are 256 tables, each with a lock for its
- * writers. A node is one block: the callback's entry, lengths, key, value; the table points to the key and
+ * ck_ht has one writer and any number of readers, so there are 16 tables, each with a lock for its
+ * writers: few, for the head of every table lies at the start of a large block, all in the same set of
+ * the first cache. A node is one block: the callback's entry, lengths, key, value; the table points to the key and
  * to the node. A node that was replaced, and a table that was outgrown, are freed by a callback of the epoch,
  * called by the thread that deferred it.
  */
@@ -19,7 +20,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#define SHARDS 256
+#define SHARD_BITS 4
+#define SHARDS (1u << SHARD_BITS)
 #define SLOTS_WHEN_UNKNOWN 65536
 #define POLL_AFTER 256 /* deferred */
 
@@ -30,9 +32,10 @@ struct node {
 	unsigned char data[]; /* key, value */
 };
 
+/* Readers of the table do not see the lock's line. */
 struct shard {
+	_Alignas(64) ck_ht_t table;
 	_Alignas(64) pthread_mutex_t writers;
-	ck_ht_t table;
 };
 
 struct ck_cache {
@@ -79,7 +82,7 @@ static void hash_key(ck_ht_hash_t *h, const void *key, size_t len, uint64_t seed
 /* The table goes by the low bits. */
 static struct shard *shard_of(struct ck_cache *c, ck_ht_hash_t h)
 {
-	return &c->shards[h.value >> 56];
+	return &c->shards[h.value >> (64 - SHARD_BITS)];
 }
 
 static void remove_all(ck_ht_t *table)
