@@ -12,6 +12,7 @@
 #include "histogram.h"
 #include "keys.h"
 #include "machine.h"
+#include "peers_options.h"
 #include "process.h"
 
 namespace bench
@@ -19,12 +20,6 @@ namespace bench
 
 namespace
 {
-
-[[noreturn]] void fail(const std::string &text)
-{
-	fprintf(stderr, "peers: %s\n", text.c_str());
-	exit(1);
-}
 
 /* Seconds that this thread had a processor. */
 double thread_seconds()
