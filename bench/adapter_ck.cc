@@ -12,7 +12,7 @@ class ck_adapter
 {
 public:
 	static constexpr bool has_batch = false;
-	static constexpr unsigned overhead = 176;
+	static constexpr unsigned overhead = 152;
 
 	explicit ck_adapter(uint64_t capacity) : cache(ck_cache_open(capacity))
 	{

@@ -12,7 +12,7 @@ class cuckoo_adapter
 {
 public:
 	static constexpr bool has_batch = false;
-	static constexpr unsigned overhead = 160;
+	static constexpr unsigned overhead = 128;
 
 	explicit cuckoo_adapter(uint64_t capacity)
 	    : entries(capacity ? capacity : libcuckoo::DEFAULT_SIZE)

@@ -59,7 +59,7 @@ template <class flavour> class lfht_adapter
 {
 public:
 	static constexpr bool has_batch = false;
-	static constexpr unsigned overhead = 88;
+	static constexpr unsigned overhead = 80;
 
 	explicit lfht_adapter(uint64_t capacity) : seed(std::random_device{}())
 	{

@@ -24,7 +24,7 @@ class tbb_adapter
 {
 public:
 	static constexpr bool has_batch = false;
-	static constexpr unsigned overhead = 168;
+	static constexpr unsigned overhead = 136;
 
 	/* As many buckets as keys. */
 	explicit tbb_adapter(uint64_t capacity) : entries(capacity ? capacity : 1)

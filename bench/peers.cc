@@ -66,7 +66,7 @@ double estimate(const competitor &c, const shape &s)
 	if (is_machine(c))
 		return 2 * (double)s.keys * (entry + 56);
 	/* A long std::string is a block of its own. */
-	return (double)s.keys * (entry + c.overhead + (s.key_len > 15 ? 16 : 0)) + (4 << 20);
+	return (double)s.keys * (entry + c.overhead + (s.key_len > 15 ? 32 : 0)) + (4 << 20);
 }
 
 /* The first of ours and the machine in each group, the others where there is room. */

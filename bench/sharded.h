@@ -27,7 +27,7 @@ template <class map> class sharded_adapter
 {
 public:
 	static constexpr bool has_batch = false;
-	static constexpr unsigned overhead = 168;
+	static constexpr unsigned overhead = 120;
 
 	explicit sharded_adapter(uint64_t capacity) : shards(256)
 	{
