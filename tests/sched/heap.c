@@ -16,7 +16,7 @@
 
 #define GAP 16u /* between blocks, never valid */
 #define FRESH 0xa5
-#define FREED 0x35 /* as an extent: no block of its own, so a second free reaches the allocator */
+#define FREED 0x35 /* an extent of no block; a version with pins: a second free writes to it */
 #define LOG_ROOM 4096u
 #define FILL_MAX ((size_t)16 << 10) /* of a block: so much is filled, and looked at in the end */
 
