@@ -9,6 +9,7 @@
 #include "files.h"
 
 #include <string.h>
+#include <time.h>
 
 #define ALIVE UINT64_C(0x600d600d600d600d)
 #define DEAD UINT64_C(0xdeaddeaddeaddead)
@@ -384,11 +385,21 @@ static void test_the_handle_shows_objects(void **state)
 #define THREADS 4u
 #define KEYS 12u
 
+/* Each thread makes @rounds, and more until @until_ms: time may lengthen the run, and decides nothing else. */
 struct mixed {
 	struct kvs *kv;
 	size_t rounds;
-	_Atomic uint64_t seen;
+	uint64_t until_ms; /* of clock_ms */
+	_Atomic uint64_t made, seen;
 };
+
+static uint64_t clock_ms(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
 
 /* Look at an object for a while: whoever destroyed it now would be seen. */
 static void look(struct mixed *m, const struct kvs_value *v)
@@ -459,28 +470,36 @@ static void member(size_t index, void *arg)
 {
 	struct mixed *m = arg;
 	struct rng r;
+	size_t i = 0;
 
 	rng_init(&r, index);
-	for (size_t i = 0; i < m->rounds; i++) {
+	while (i < m->rounds || (i % 256 == 0 ? clock_ms() < m->until_ms : true)) {
 		mix(m, &r);
-		if (index == 0 && i % 4096 == 4095)
+		i++;
+		if (index == 0 && i % 4096 == 0)
 			check_ok(kvs_clear(m->kv));
 	}
+	m->made += i;
 }
 
 static void test_each_object_is_destroyed_once_after_its_readers(void **state)
 {
-	struct mixed m = { .rounds = util_scaled(3000, 80000, 20000000) };
+	struct mixed m = { .rounds = util_scaled(3000, 80000, 80000) };
+	uint64_t seconds = util_scaled(0, 0, 60);
 	struct counting mem;
 	struct census c;
 
 	(void)state;
 	m.kv = census_open(&c, &mem);
+	m.until_ms = clock_ms() + seconds * 1000;
 	run_threads(THREADS, member, &m);
-	util_note("objects %llu, looked at %llu times", (unsigned long long)c.born,
-		  (unsigned long long)m.seen);
-	check(m.seen > m.rounds / 4 && c.born > m.rounds);
 	census_close(&c, &mem, m.kv);
+	util_note(
+		"for %llu s at least: operations %llu, looked at %llu times, cloned %llu, destroyed %llu",
+		(unsigned long long)seconds, (unsigned long long)m.made, (unsigned long long)m.seen,
+		(unsigned long long)c.born, (unsigned long long)c.died);
+	check(m.made >= THREADS * m.rounds);
+	check(m.seen > m.made / 16 && c.born > m.made / 4 && c.died > m.made / 4);
 }
 
 int main(void)
