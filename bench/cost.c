@@ -34,6 +34,7 @@ int main(void)
 	static char value[VALUE_SIZE];
 	static char buf[VALUE_SIZE];
 	struct kvs_options o = KVS_OPTIONS_INIT;
+	struct kvs_get_item item;
 	struct kvs_value v;
 	struct kvs *kv;
 	unsigned i;
@@ -46,6 +47,10 @@ int main(void)
 		check(kvs_add(kv, key_of(i), kvs_bytes(value, VALUE_SIZE), NULL) == KVS_OK);
 	for (i = 0; i < KEYS; i++)
 		check(kvs_get(kv, key_of(i), buf, sizeof(buf), &v) == KVS_OK);
+	for (i = 0; i < KEYS; i++) {
+		item.key = key_of(i);
+		check(kvs_batch_get(kv, &item, 1, buf, sizeof(buf), NULL) == KVS_OK);
+	}
 	for (i = 0; i < KEYS; i++)
 		check(kvs_exists(kv, key_of(KEYS + i)) == KVS_ERR_NOT_FOUND);
 	for (i = 0; i < KEYS; i++)

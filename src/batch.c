@@ -4,11 +4,17 @@
  *
  * A batch is cut into groups of KVS__PROBES items; a group has one read section. Within it all keys are looked
  * up side by side (probe.c). For gets that is the answer. Writes then go one after the other as ever (write.c), and
- * find in the caches what they need; their entries were made before the section.
+ * find in the caches what they need; their entries were made before the section. A batch of one get is
+ * a single get: read.c has the public calls, and gives us the others.
+ *
+ * With the default hash and routing the keys of a group of gets are hashed together before the section, four at once
+ * if the processor can. Whatever that is not made for is hashed and checked key by key.
  *
  * Errors of one item end up in its status. Nothing is kept from one group to the next but the counts
  * and how much of the caller's buffer is used, so memory does not depend on the number of items.
  */
+#include "batch.h"
+#include "hash_wide.h"
 #include "probe.h"
 #include "write.h"
 
@@ -56,101 +62,212 @@ struct reading {
 	struct kvs_batch_counts counts;
 };
 
-KVS_INLINE int copy_out(struct reading *r, const struct kvs__entry *e, struct kvs_value *ret)
+/* A copy of what is not just bytes behind the key, or does not fit. @ret_bytes: what it would take. */
+static KVS_NOINLINE int copy_met(const struct kvs *kv, const struct kvs__probe *p,
+				 const struct kvs__entry *e, struct kvs_get_item *item,
+				 unsigned char *buf, size_t cap, uint64_t *ret_bytes)
 {
-	if (unlikely(e->extent & KVS__EXTENT_BLOCK) && kvs__pool_is_typed(&r->kv->pool))
+	*ret_bytes = 0;
+	if (kvs__entry_is_timed(e))
+		e = kvs__lookup_timed(&kv->clock, p->table, p->order, item->key.data, e);
+	if (!e)
+		return KVS_ERR_NOT_FOUND;
+	if ((e->extent & KVS__EXTENT_BLOCK) && kvs__pool_is_typed(&kv->pool))
 		return KVS_ERR_TYPED;
-	kvs__value_of(r->kv, e, ret);
-	if (unlikely(ret->len > r->cap)) {
-		ret->data = NULL;
+	kvs__value_of(kv, e, &item->value);
+	*ret_bytes = item->value.len;
+	if (item->value.len > cap) {
+		item->value.data = NULL;
 		return KVS_ERR_BUFFER_TOO_SMALL;
 	}
-	kvs__copy(r->buf, ret->data, ret->len);
-	ret->data = r->buf;
-	r->buf += ret->len;
-	r->cap -= ret->len;
+	kvs__copy(buf, item->value.data, item->value.len);
+	item->value.data = buf;
 	return KVS_OK;
 }
 
-KVS_INLINE int deliver(struct reading *r, enum form form, const struct kvs__entry *e,
-		       struct kvs_value *ret)
+/* One answer. @ret_bytes is set if it is KVS_OK or its value was found. */
+KVS_INLINE int deliver(const struct kvs *kv, enum form form, const struct kvs__probe *p,
+		       struct kvs_get_item *item, unsigned char *buf, size_t cap,
+		       uint64_t *ret_bytes)
 {
-	if (!e)
-		return KVS_ERR_NOT_FOUND;
-	r->counts.bytes += kvs__entry_value_len(e);
-	switch (form) {
-	case FORM_COPY:
-		return copy_out(r, e, ret);
-	case FORM_ALLOC:
-		return kvs__value_copy(r->kv, e, ret) ? KVS_OK : KVS_ERR_NO_MEMORY;
-	default:
-		kvs__value_of(r->kv, e, ret);
+	const struct kvs__entry *e = kvs__probe_answer(p, &item->key);
+
+	*ret_bytes = 0;
+	if (unlikely(!e))
+		return item->status ? item->status : KVS_ERR_NOT_FOUND;
+	if (form == FORM_COPY) {
+		size_t len = e->extent; /* greater than any length, if there is more to it */
+
+		if (unlikely(len > cap || len > KVS__EXTENT_LEN))
+			return copy_met(kv, p, e, item, buf, cap, ret_bytes);
+		kvs__copy(buf, e->bytes + item->key.len, len);
+		item->value = (struct kvs_value){ buf, len, kvs__entry_version(e), 0 };
+		*ret_bytes = len;
 		return KVS_OK;
 	}
+	if (unlikely(kvs__entry_is_timed(e)))
+		e = kvs__lookup_timed(&kv->clock, p->table, p->order, item->key.data, e);
+	if (unlikely(!e))
+		return KVS_ERR_NOT_FOUND;
+	*ret_bytes = kvs__entry_value_len(e);
+	if (form == FORM_ALLOC)
+		return kvs__value_copy(kv, e, &item->value) ? KVS_OK : KVS_ERR_NO_MEMORY;
+	kvs__value_of(kv, e, &item->value);
+	return KVS_OK;
 }
 
-/* Hash, route, fetch heads. Returns how many lookups were begun; at[] says of which item. */
-KVS_INLINE unsigned begin_gets(struct reading *r, struct kvs_get_item *items, unsigned n,
-			       struct kvs__probe *probes, uint8_t *at)
+KVS_INLINE bool is_hashable(const struct kvs_slice *key)
 {
-	const struct kvs__root *root = load_seq_cst(&r->kv->root);
-	struct kvs__target target;
-	unsigned begun = 0;
+	return key->data && key->len <= KVS_KEY_MAX;
+}
+
+/* The hashes of all keys, by the default function. false: there is one that cannot be a key. */
+static KVS_NOINLINE bool hash_keys(const struct kvs *kv, const struct kvs_get_item *items,
+				   unsigned n, uint64_t *ret)
+{
 	unsigned i;
 
 	for (i = 0; i < n; i++) {
-		int err =
-			root ? kvs__target_of(r->kv, items[i].key, &target) : KVS_ERR_STORE_CLOSED;
+		const struct kvs_slice *key = &items[i].key;
 
-		items[i].status = err;
-		if (unlikely(err)) {
-			note(&r->err, err);
-			r->counts.failed++;
-			continue;
-		}
-		at[begun] = (uint8_t)i;
-		kvs__probe_begin(&probes[begun++], &root->table[target.shard], &target.wanted);
+		if (unlikely(!is_hashable(key)))
+			return false;
+		ret[i] = kvs__siphash13_inline(key->data, key->len, kv->hasher.sip);
 	}
-	return begun;
+	return true;
 }
 
-KVS_INLINE const struct kvs__entry *found_live(const struct kvs *kv, const struct kvs__probe *p)
+/* The same for another processor: four keys at once where their lengths allow it. */
+static KVS_NOINLINE KVS_WIDE bool hash_keys_wide(const struct kvs *kv,
+						 const struct kvs_get_item *items, unsigned n,
+						 uint64_t *ret)
 {
-	if (unlikely(p->found && kvs__entry_is_timed(p->found)))
-		return kvs__lookup_timed(&kv->clock, p->table, p->order, p->key, p->found);
-	return p->found;
+	unsigned i;
+
+	for (i = 0; i < n; i++)
+		if (unlikely(!is_hashable(&items[i].key)))
+			return false;
+	i = 0;
+	while (i < n) {
+		const struct kvs_get_item *at = &items[i];
+
+		if (n - i >= 4 &&
+		    kvs__siphash13_wide4_may(&at[0].key, &at[1].key, &at[2].key, &at[3].key)) {
+			kvs__siphash13_wide4(&at[0].key, &at[1].key, &at[2].key, &at[3].key,
+					     kv->hasher.sip, ret + i);
+			i += 4;
+		} else {
+			ret[i] = kvs__siphash13_wide(at->key.data, at->key.len, kv->hasher.sip);
+			i++;
+		}
+	}
+	return true;
 }
 
-static void count_reads(struct kvs *kv, uint64_t reads, uint64_t misses)
+KVS_INLINE bool hash_group(const struct kvs *kv, const struct kvs_get_item *items, unsigned n,
+			   uint64_t *ret)
+{
+	if (kv->straight == KVS__GENERATION_NONE)
+		return false;
+	return kv->wide ? hash_keys_wide(kv, items, n, ret) : hash_keys(kv, items, n, ret);
+}
+
+/* Route what was hashed, fetch heads. */
+KVS_INLINE void begin_hashed(const struct kvs *kv, const struct kvs__root *root,
+			     struct kvs_get_item *items, unsigned n, const uint64_t *hash,
+			     struct kvs__probe *probes)
+{
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		items[i].status = KVS_OK;
+		kvs__probe_begin(&probes[i], &root->table[kvs__shard_of(kv, hash[i])],
+				 kvs__order_make(hash[i], items[i].key.len));
+	}
+}
+
+/* Check, hash, route, fetch heads. An item that is refused says so in its status, and its lookup is none. */
+static KVS_NOINLINE void begin_any(struct kvs *kv, const struct kvs__root *root,
+				   struct kvs_get_item *items, unsigned n,
+				   struct kvs__probe *probes)
+{
+	struct kvs__target target;
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		items[i].status =
+			root ? kvs__target_of(kv, items[i].key, &target) : KVS_ERR_STORE_CLOSED;
+		if (unlikely(items[i].status))
+			kvs__probe_skip(&probes[i]);
+		else
+			kvs__probe_begin(&probes[i], &root->table[target.shard],
+					 target.wanted.order);
+	}
+}
+
+static void count_reads(struct kvs *kv, uint64_t hits, uint64_t misses)
 {
 	struct kvs__slot *slot = kvs__slot_get(&kv->home);
 
 	if (unlikely(!slot))
 		return;
-	add_owned(&slot->hits, reads - misses);
+	add_owned(&slot->hits, hits);
 	add_owned(&slot->misses, misses);
+}
+
+/* Look up what has been begun, and answer all items. */
+KVS_INLINE void finish(struct reading *r, enum form form, struct kvs_get_item *items, unsigned n,
+		       struct kvs__probe *probes)
+{
+	unsigned char *buf = r->buf;
+	size_t cap = r->cap;
+	unsigned refused = 0;
+	unsigned misses = 0;
+	unsigned other = 0;
+	unsigned i;
+
+	kvs__probe_run(probes, n);
+	for (i = 0; i < n; i++) {
+		struct kvs_get_item *item = &items[i];
+		uint64_t bytes;
+		int err = deliver(r->kv, form, &probes[i], item, buf, cap, &bytes);
+
+		r->counts.bytes += bytes;
+		if (likely(!err)) { /* as its status says since it was begun */
+			buf += form == FORM_COPY ? bytes : 0;
+			cap -= form == FORM_COPY ? bytes : 0;
+			continue;
+		}
+		refused += item->status != KVS_OK;
+		item->status = err;
+		misses += err == KVS_ERR_NOT_FOUND;
+		other += err != KVS_ERR_NOT_FOUND;
+		note(&r->err, err);
+	}
+	r->buf = buf;
+	r->cap = cap;
+	r->counts.ok += n - misses - other;
+	r->counts.not_found += misses;
+	r->counts.failed += other;
+	count_reads(r->kv, n - refused - misses, misses);
 }
 
 KVS_INLINE void get_group(struct reading *r, enum form form, struct kvs_get_item *items, unsigned n)
 {
 	struct kvs__probe probes[KVS__PROBES];
-	uint8_t at[KVS__PROBES];
-	size_t misses = r->counts.not_found;
-	unsigned begun;
-	unsigned i;
+	uint64_t hash[KVS__PROBES];
+	const struct kvs__root *root;
+	bool hashed;
 
+	hashed = hash_group(r->kv, items, n, hash);
 	kvs__rcu_read_lock();
-	begun = begin_gets(r, items, n, probes, at);
-	kvs__probe_finish(probes, begun);
-	for (i = 0; i < begun; i++) {
-		struct kvs_get_item *item = &items[at[i]];
-
-		item->status = deliver(r, form, found_live(r->kv, &probes[i]), &item->value);
-		note(&r->err, item->status);
-		count(&r->counts, item->status);
-	}
+	root = load_seq_cst(&r->kv->root);
+	if (likely(root && hashed))
+		begin_hashed(r->kv, root, items, n, hash, probes);
+	else
+		begin_any(r->kv, root, items, n, probes);
+	finish(r, form, items, n, probes);
 	kvs__rcu_read_unlock();
-	count_reads(r->kv, begun, r->counts.not_found - misses);
 }
 
 KVS_INLINE int get_all(struct reading *r, enum form form, struct kvs_get_item *items, size_t n,
@@ -163,8 +280,8 @@ KVS_INLINE int get_all(struct reading *r, enum form form, struct kvs_get_item *i
 	return answer(r->kv, r->err, &r->counts, ret_counts);
 }
 
-KVS_API int kvs_batch_get(struct kvs *kv, struct kvs_get_item *items, size_t n, void *buf,
-			  size_t cap, struct kvs_batch_counts *ret_counts)
+int kvs__batch_get(struct kvs *kv, struct kvs_get_item *items, size_t n, void *buf, size_t cap,
+		   struct kvs_batch_counts *ret_counts)
 {
 	struct reading r = { .kv = kv, .buf = buf, .cap = cap };
 
@@ -173,8 +290,8 @@ KVS_API int kvs_batch_get(struct kvs *kv, struct kvs_get_item *items, size_t n, 
 	return get_all(&r, FORM_COPY, items, n, ret_counts);
 }
 
-KVS_API int kvs_batch_get_alloc(struct kvs *kv, struct kvs_get_item *items, size_t n,
-				struct kvs_batch_counts *ret_counts)
+int kvs__batch_get_alloc(struct kvs *kv, struct kvs_get_item *items, size_t n,
+			 struct kvs_batch_counts *ret_counts)
 {
 	struct reading r = { .kv = kv };
 
@@ -195,8 +312,8 @@ static int refuse_all(struct kvs_get_item *items, size_t n, int err,
 	return err;
 }
 
-KVS_API int kvs_batch_borrow(struct kvs *kv, struct kvs_get_item *items, size_t n,
-			     struct kvs_batch_counts *ret_counts)
+int kvs__batch_borrow(struct kvs *kv, struct kvs_get_item *items, size_t n,
+		      struct kvs_batch_counts *ret_counts)
 {
 	struct reading r = { .kv = kv };
 
@@ -252,9 +369,9 @@ static void warm_up(const struct writing *g)
 		const struct kvs__target *t = &g->write[i].target;
 
 		if (!g->status[i])
-			kvs__probe_begin(&probes[begun++], &root->table[t->shard], &t->wanted);
+			kvs__probe_begin(&probes[begun++], &root->table[t->shard], t->wanted.order);
 	}
-	kvs__probe_finish(probes, begun);
+	kvs__probe_run(probes, begun);
 }
 
 static void write_group(struct writing *g)

@@ -67,23 +67,11 @@ KVS_INLINE const struct kvs__entry *kvs__lookup_from(const struct kvs__table *t,
 
 enum kvs__met { KVS__MET_IT, KVS__MET_NOTHING, KVS__MET_MORE };
 
-/*
- * kvs__lookup_straight - kvs__lookup for the case that is nearly always the case; inside a section.
- *
- * KVS__MET_IT, with the entry in @ret, and KVS__MET_NOTHING are kvs__lookup's answers. KVS__MET_MORE is none:
- * a bucket whose head is not linked yet, another head, a mark or a missing stamp was met, and
- * kvs__lookup has to say.
- */
-KVS_INLINE enum kvs__met kvs__lookup_straight(const struct kvs__table *t, uint64_t order,
-					      const unsigned char *key, size_t key_len,
-					      const struct kvs__entry **ret)
+/* kvs__straight_from - The rest of kvs__lookup_straight, from a @link that leads to its place or before it. */
+KVS_INLINE enum kvs__met kvs__straight_from(uint64_t order, const unsigned char *key,
+					    size_t key_len, uint64_t link, uint64_t limit,
+					    const struct kvs__entry **ret)
 {
-	unsigned bits = kvs__size_bits(load_seq_cst(&t->size));
-	uint64_t link = load_seq_cst(kvs__head_of(t, order >> (64 - bits), bits));
-	uint64_t limit = kvs__link_limit(order, bits);
-
-	if (unlikely(kvs__word_state(link) != KVS__HEAD_LIVE))
-		return KVS__MET_MORE;
 	while (likely(link <= limit)) {
 		const struct kvs__entry *e = kvs__link_entry(link);
 		uint64_t word;
@@ -108,6 +96,25 @@ KVS_INLINE enum kvs__met kvs__lookup_straight(const struct kvs__table *t, uint64
 		link = word;
 	}
 	return KVS__MET_NOTHING;
+}
+
+/*
+ * kvs__lookup_straight - kvs__lookup for the case that is nearly always the case; inside a section.
+ *
+ * KVS__MET_IT, with the entry in @ret, and KVS__MET_NOTHING are kvs__lookup's answers. KVS__MET_MORE is none:
+ * a bucket whose head is not linked yet, another head, a mark or a missing stamp was met, and
+ * kvs__lookup has to say.
+ */
+KVS_INLINE enum kvs__met kvs__lookup_straight(const struct kvs__table *t, uint64_t order,
+					      const unsigned char *key, size_t key_len,
+					      const struct kvs__entry **ret)
+{
+	unsigned bits = kvs__size_bits(load_seq_cst(&t->size));
+	uint64_t link = load_seq_cst(kvs__head_of(t, order >> (64 - bits), bits));
+
+	if (unlikely(kvs__word_state(link) != KVS__HEAD_LIVE))
+		return KVS__MET_MORE;
+	return kvs__straight_from(order, key, key_len, link, kvs__link_limit(order, bits), ret);
 }
 
 /*

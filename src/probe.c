@@ -9,97 +9,74 @@
  *
  * HOW   In stages, all keys going through one before the first enters the next:
  *
- *   begin    hash and route (by the caller); find the head's address; fetch the head
- *   start    load the head's link; if it leads past the key's place the key is absent, by the
- *            window alone; else fetch the node it leads to
- *   rounds   each open lookup makes one step of kvs__lookup(): it looks at the node fetched in the round
- *            before, and is decided, or fetches the next node. Most keys need one round.
+ *   begin    (by the caller) find the head's address; fetch the head
+ *   start    load the head's link, fetch the node that it leads to
+ *   rounds   each lookup that is still before its key's place looks at the node that was fetched for it: the node's
+ *            order key is smaller and the next one is not past the place: fetch that. Else it has arrived, and
+ *            the lines that hold a value are fetched. Most keys need one round.
+ *   answer   the lookup as ever, from where it has arrived; finds everything in the cache
  *
- * A link whose window equals the wanted one most likely leads to the wanted entry: then the lines that
- * hold its value are fetched with it. Other nodes are only passed, their first line is enough.
+ * Each stage is a loop of few instructions. A prefetch keeps what follows it from retiring until its page has been
+ * found, which takes longer than the line once a table is larger than what the processor knows the pages of:
+ * so fetches overlap with each other as far as the processor sees ahead, and with little else.
  *
- * Each lookup executes the same loads, in the same order and with the same decisions, as kvs__lookup() does; between
- * two of them those of others may stand, as they may when its thread is preempted. So what CONCURRENCY.md
- * says of a lookup holds for each.
+ * The rounds decide nothing. They pass nodes that a lookup passes: entries that are not the key's, whatever their mark, by their
+ * link, loaded once. Where one stops, the lookup goes on as if its thread had been preempted before it came to
+ * that node. So what CONCURRENCY.md says of a lookup holds for each.
  */
 #include "probe.h"
 
-/* Fetch the node that the lookup comes to next. */
-KVS_INLINE void fetch(const struct kvs__probe *p)
-{
-	const char *node = (const char *)kvs__link_entry(p->link);
+const kvs__head kvs__probe_nowhere = KVS__LINK_END | KVS__HEAD_LIVE;
 
-	__builtin_prefetch(node);
-	if (kvs__link_window(p->link) == kvs__order_window(p->order)) {
-		__builtin_prefetch(node + KVS_LINE);
-		__builtin_prefetch(node + 2 * KVS_LINE);
-	}
+/* From a head that is not linked: from its nearest linked ancestor. */
+static KVS_NOINLINE uint64_t start_slow(struct kvs__probe *p)
+{
+	unsigned bits = kvs__size_bits(load_seq_cst(&p->table->size));
+	struct kvs__start s = kvs__start_slow(p->table, p->order >> (64 - bits), bits);
+
+	p->limit = kvs__link_limit(p->order, s.bits);
+	return s.word;
 }
 
-/* Does the next link lead past the key's place? Then the key is absent. Else its node is fetched. */
-KVS_INLINE bool is_past(const struct kvs__probe *p)
+KVS_INLINE void fetch_value(const struct kvs__entry *e)
 {
-	if (kvs__link_window(p->link) > p->limit)
-		return true;
-	fetch(p);
-	return false;
+	__builtin_prefetch((const char *)e + KVS_LINE);
+	__builtin_prefetch((const char *)e + 2 * KVS_LINE);
 }
 
-/* From the head, which has been fetched. true: decided. */
+/* From the head, which has been fetched. true: there is a node to look at. */
 KVS_INLINE bool start(struct kvs__probe *p)
 {
 	uint64_t word = load_seq_cst(p->head);
 
-	if (unlikely(kvs__word_state(word) != KVS__HEAD_LIVE)) {
-		struct kvs__start s =
-			kvs__start_slow(p->table, p->order >> (64 - p->bits), p->bits);
-
-		word = s.word;
-		p->bits = s.bits;
-	}
+	if (unlikely(kvs__word_state(word) != KVS__HEAD_LIVE))
+		word = start_slow(p);
 	p->link = word;
-	p->limit = kvs__window_limit(p->order, p->bits);
-	return is_past(p);
+	if (unlikely(word > p->limit) || unlikely(kvs__link_to_head(word)))
+		return false;
+	__builtin_prefetch(kvs__link_entry(word));
+	return true;
 }
 
-static KVS_NOINLINE bool step_head(struct kvs__probe *p)
+/* One entry, which has been fetched. true: it was passed, and there is another to look at. */
+KVS_INLINE bool pass(struct kvs__probe *p)
 {
-	if (!kvs__pass_head(p->table, p->link, p->order))
-		return true;
-	p->link = load_seq_cst(kvs__link_head(p->link));
-	return is_past(p);
-}
-
-/* One node, which has been fetched. true: decided. */
-KVS_INLINE bool step(struct kvs__probe *p)
-{
-	const struct kvs__entry *e;
-	uint64_t word;
+	const struct kvs__entry *e = kvs__link_entry(p->link);
+	uint64_t word = load_seq_cst(&e->next);
 
 	KVS_COUNT_STEP();
-	if (unlikely(kvs__link_to_head(p->link)))
-		return step_head(p);
-	e = kvs__link_entry(p->link);
-	word = load_seq_cst(&e->next);
-	if (e->order == p->order) {
-		if (kvs__bytes_equal(e->bytes, p->key, p->order & KVS__KEY_LEN_MASK)) {
-			if (likely(!kvs__word_is_marked(word))) {
-				if (unlikely(load_seq_cst(&e->stamp) == 0))
-					kvs__settle_met(p->table->cut, e, false);
-				p->found = e;
-				return true;
-			}
-			if (unlikely(kvs__word_state(word) == KVS__ENTRY_DELETED_OWED))
-				kvs__settle_met(p->table->cut, e, true);
-		}
-	} else if (kvs__order_key(e->order) > kvs__order_key(p->order)) {
+	/* One branch for all. Other heads are rare, and left to the answer. */
+	if ((kvs__order_key(e->order) < kvs__order_key(p->order)) & (word <= p->limit) &
+	    !kvs__link_to_head(word)) {
+		p->link = word;
+		__builtin_prefetch(kvs__link_entry(word));
 		return true;
 	}
-	p->link = word;
-	return is_past(p);
+	fetch_value(e);
+	return false;
 }
 
-void kvs__probe_finish(struct kvs__probe *probes, unsigned n)
+void kvs__probe_run(struct kvs__probe *probes, unsigned n)
 {
 	uint8_t open[KVS__PROBES];
 	unsigned left = 0;
@@ -107,7 +84,8 @@ void kvs__probe_finish(struct kvs__probe *probes, unsigned n)
 
 	for (i = 0; i < n; i++) {
 		open[left] = (uint8_t)i;
-		left += !start(&probes[i]);
+		if (start(&probes[i]))
+			left++;
 	}
 	while (left) {
 		unsigned now = left;
@@ -117,7 +95,14 @@ void kvs__probe_finish(struct kvs__probe *probes, unsigned n)
 			uint8_t at = open[i];
 
 			open[left] = at;
-			left += !step(&probes[at]);
+			if (pass(&probes[at]))
+				left++;
 		}
 	}
+}
+
+const struct kvs__entry *kvs__probe_answer_slow(const struct kvs__probe *p,
+						const struct kvs_slice *key)
+{
+	return kvs__lookup_from(p->table, p->order, key->data, p->link, kvs__link_window(p->limit));
 }

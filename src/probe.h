@@ -9,34 +9,63 @@
 
 /* One lookup under way. Lives within one read section. */
 struct kvs__probe {
-	const struct kvs__table *table;
 	uint64_t order;
-	const unsigned char *key;
-	kvs__head *head;                /* where it starts, unless that head is not linked yet */
-	unsigned bits;                  /* of the bucket */
-	uint64_t limit;                 /* a link with a greater window leads past the key */
-	uint64_t link;                  /* to the next node to look at */
-	const struct kvs__entry *found; /* the answer: the live entry, or NULL */
+	uint64_t limit; /* a link that is greater leads past the key */
+	union {
+		const kvs__head *head; /* before kvs__probe_run: where it starts */
+		uint64_t link;         /* after it: to the node to go on from */
+	};
+	const struct kvs__table *table;
 };
 
-/* kvs__probe_begin - Begin to look for @wanted in @t: its head is being fetched when this returns. */
-KVS_INLINE void kvs__probe_begin(struct kvs__probe *p, const struct kvs__table *t,
-				 const struct kvs__wanted *wanted)
+extern KVS_HIDDEN const kvs__head kvs__probe_nowhere;
+
+/* kvs__probe_begin - Begin to look for a key of that @order in @t: its head is being fetched when this returns. */
+KVS_INLINE void kvs__probe_begin(struct kvs__probe *p, const struct kvs__table *t, uint64_t order)
 {
+	unsigned bits = kvs__size_bits(load_seq_cst(&t->size));
+
+	p->order = order;
+	p->limit = kvs__link_limit(order, bits);
+	p->head = kvs__head_of(t, order >> (64 - bits), bits);
 	p->table = t;
-	p->order = wanted->order;
-	p->key = wanted->key;
-	p->found = NULL;
-	p->bits = kvs__size_bits(load_seq_cst(&t->size));
-	p->head = kvs__head_of(t, p->order >> (64 - p->bits), p->bits);
 	__builtin_prefetch(p->head);
 }
 
+/* kvs__probe_skip - In the place of a lookup: its answer is NULL. */
+KVS_INLINE void kvs__probe_skip(struct kvs__probe *p)
+{
+	p->order = 0;
+	p->limit = 0;
+	p->head = &kvs__probe_nowhere;
+	p->table = NULL;
+}
+
+/* kvs__probe_run - Go on with @n lookups that were begun in this section, until each is at its key's place. */
+void kvs__probe_run(struct kvs__probe *probes, unsigned n);
+
+/* What kvs__probe_answer says where it met more than a plain entry. Cold. */
+const struct kvs__entry *kvs__probe_answer_slow(const struct kvs__probe *p,
+						const struct kvs_slice *key);
+
 /*
- * kvs__probe_finish - Go on with @n lookups that were begun in this section until each has its answer.
+ * kvs__probe_answer - The live entry of @key, or NULL. After kvs__probe_run, in the same section.
  *
- * Answers, linearization points and progress are those of kvs__lookup(), each lookup for itself.
+ * Answer, linearization point and progress are those of kvs__lookup().
  */
-void kvs__probe_finish(struct kvs__probe *probes, unsigned n);
+KVS_INLINE const struct kvs__entry *kvs__probe_answer(const struct kvs__probe *p,
+						      const struct kvs_slice *key)
+{
+	const struct kvs__entry *e;
+
+	switch (kvs__straight_from(p->order, key->data, key->len, p->link, p->limit, &e)) {
+	case KVS__MET_IT:
+		return e;
+	case KVS__MET_NOTHING:
+		return NULL;
+	default:
+		return kvs__probe_answer_slow(p, key);
+	}
+}
 
 #endif

@@ -9,8 +9,9 @@
  * sections of its own, from a store with the default hash and routing. It is one function without a call:
  * the fewer instructions a get has, the more of the next get the processor has begun while it
  * waits for memory. Whatever it is not made for goes the long way, from the beginning. There are two of
- * it, one for processors with AVX-512VL.
+ * it, one for processors with AVX-512VL, and each once more in a batch of one.
  */
+#include "batch.h"
 #include "hash_wide.h"
 #include "store.h"
 
@@ -151,8 +152,8 @@ static KVS_NOINLINE KVS_WIDE int get_wide(struct kvs *kv, struct kvs_slice key, 
 			    kvs__siphash13_wide(key.data, key.len, kv->hasher.sip));
 }
 
-KVS_API int kvs_get(struct kvs *kv, struct kvs_slice key, void *buf, size_t cap,
-		    struct kvs_value *ret)
+KVS_INLINE int get_here(struct kvs *kv, struct kvs_slice key, void *buf, size_t cap,
+			struct kvs_value *ret)
 {
 	struct kvs__slot *slot;
 
@@ -167,7 +168,13 @@ KVS_API int kvs_get(struct kvs *kv, struct kvs_slice key, void *buf, size_t cap,
 			    kvs__siphash13_inline(key.data, key.len, kv->hasher.sip));
 }
 
-KVS_API int kvs_get_alloc(struct kvs *kv, struct kvs_slice key, struct kvs_value *ret)
+KVS_API int kvs_get(struct kvs *kv, struct kvs_slice key, void *buf, size_t cap,
+		    struct kvs_value *ret)
+{
+	return get_here(kv, key, buf, cap, ret);
+}
+
+KVS_INLINE int get_alloc_here(struct kvs *kv, struct kvs_slice key, struct kvs_value *ret)
 {
 	const struct kvs__entry *e;
 	struct kvs__target target;
@@ -187,6 +194,11 @@ KVS_API int kvs_get_alloc(struct kvs *kv, struct kvs_slice key, struct kvs_value
 	return err;
 }
 
+KVS_API int kvs_get_alloc(struct kvs *kv, struct kvs_slice key, struct kvs_value *ret)
+{
+	return get_alloc_here(kv, key, ret);
+}
+
 KVS_API void kvs_value_free(struct kvs *kv, struct kvs_value *value)
 {
 	void *data;
@@ -201,7 +213,7 @@ KVS_API void kvs_value_free(struct kvs *kv, struct kvs_value *value)
 	*value = (struct kvs_value){ NULL, 0, 0, 0 };
 }
 
-KVS_API int kvs_borrow(struct kvs *kv, struct kvs_slice key, struct kvs_value *ret)
+KVS_INLINE int borrow_here(struct kvs *kv, struct kvs_slice key, struct kvs_value *ret)
 {
 	const struct kvs__entry *e;
 	struct kvs__target target;
@@ -218,6 +230,78 @@ KVS_API int kvs_borrow(struct kvs *kv, struct kvs_slice key, struct kvs_value *r
 	if (likely(!err))
 		kvs__value_of(kv, e, ret);
 	(void)count_read(kv, err);
+	return err;
+}
+
+KVS_API int kvs_borrow(struct kvs *kv, struct kvs_slice key, struct kvs_value *ret)
+{
+	return borrow_here(kv, key, ret);
+}
+
+/* ---- batches: one item is a single get ---- */
+
+KVS_INLINE int answer_one(struct kvs_get_item *item, int err)
+{
+	item->status = err;
+	return unlikely(err == KVS_ERR_NOT_FOUND) ? KVS_OK : err;
+}
+
+static void count_one(const struct kvs_get_item *item, struct kvs_batch_counts *ret)
+{
+	int err = item->status;
+	bool found = err == KVS_OK || err == KVS_ERR_BUFFER_TOO_SMALL;
+
+	*ret = (struct kvs_batch_counts){
+		.ok = err == KVS_OK,
+		.not_found = err == KVS_ERR_NOT_FOUND,
+		.failed = err != KVS_OK && err != KVS_ERR_NOT_FOUND,
+		.bytes = found ? item->value.len : 0,
+	};
+}
+
+static KVS_NOINLINE int get_one_counted(struct kvs *kv, struct kvs_get_item *item, void *buf,
+					size_t cap, struct kvs_batch_counts *ret_counts)
+{
+	int err = answer_one(item, get_here(kv, item->key, buf, cap, &item->value));
+
+	count_one(item, ret_counts);
+	return err;
+}
+
+/* Each of its few instructions more than kvs_get's is one that a batch of one costs more: see scripts/compare-cost. */
+KVS_API int kvs_batch_get(struct kvs *kv, struct kvs_get_item *items, size_t n, void *buf,
+			  size_t cap, struct kvs_batch_counts *ret_counts)
+{
+	if (n != 1 || !items || !kv || !buf)
+		return kvs__batch_get(kv, items, n, buf, cap, ret_counts);
+	if (ret_counts)
+		return get_one_counted(kv, items, buf, cap, ret_counts);
+	return answer_one(items, get_here(kv, items->key, buf, cap, &items->value));
+}
+
+KVS_API int kvs_batch_get_alloc(struct kvs *kv, struct kvs_get_item *items, size_t n,
+				struct kvs_batch_counts *ret_counts)
+{
+	int err;
+
+	if (n != 1 || unlikely(!items) || unlikely(!kv))
+		return kvs__batch_get_alloc(kv, items, n, ret_counts);
+	err = answer_one(items, get_alloc_here(kv, items->key, &items->value));
+	if (ret_counts)
+		count_one(items, ret_counts);
+	return err;
+}
+
+KVS_API int kvs_batch_borrow(struct kvs *kv, struct kvs_get_item *items, size_t n,
+			     struct kvs_batch_counts *ret_counts)
+{
+	int err;
+
+	if (n != 1 || unlikely(!items) || unlikely(!kv) || unlikely(!kvs__rcu_read_ongoing()))
+		return kvs__batch_borrow(kv, items, n, ret_counts);
+	err = answer_one(items, borrow_here(kv, items->key, &items->value));
+	if (ret_counts)
+		count_one(items, ret_counts);
 	return err;
 }
 

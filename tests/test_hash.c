@@ -328,6 +328,51 @@ static void test_siphash13_wide_is_siphash13(void **state)
 	check(compared == (kvs__wide_supported() ? 8 * 64 : 0));
 }
 
+KVS_WIDE static void wide_hash4(const struct kvs_slice k[4], const uint64_t sip[4], uint64_t ret[4])
+{
+	kvs__siphash13_wide4(&k[0], &k[1], &k[2], &k[3], sip, ret);
+}
+
+/*
+ * Four at once: all lengths of as many whole words beside each other, each message in memory of exactly its size; and
+ * refused where the words differ or there is none.
+ */
+static void test_siphash13_wide4_is_siphash13(void **state)
+{
+	unsigned char key[16], *message[64];
+	unsigned compared = 0, refused = 0;
+	uint64_t sip[4], hash[4];
+
+	(void)state;
+	count_up(key, sizeof(key));
+	kvs__sip_start(sip, key);
+	for (size_t len = 1; len < 64; len++) {
+		message[len] = malloc(len);
+		check(message[len] != NULL);
+		count_up(message[len], len);
+	}
+	for (size_t i = 0; kvs__wide_supported() && i < 64 * 64; i++) {
+		size_t a = 1 + i % 63, b = 1 + i / 64 % 63;
+		struct kvs_slice k[4] = {
+			{ message[a], a }, { message[b], b }, { message[a], a }, { message[b], b }
+		};
+
+		if (!kvs__siphash13_wide4_may(&k[0], &k[1], &k[2], &k[3])) {
+			check(a < 8 || a / 8 != b / 8);
+			refused++;
+			continue;
+		}
+		check(a >= 8 && a / 8 == b / 8);
+		wide_hash4(k, sip, hash);
+		for (size_t j = 0; j < 4; j++, compared++)
+			check_u64(hash[j], sip13_vectors[k[j].len]);
+	}
+	for (size_t len = 1; len < 64; len++)
+		free(message[len]);
+	util_note("four at once: compared %u, refused %u", compared, refused);
+	check(!kvs__wide_supported() || (compared >= 1000 && refused >= 1000));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -336,6 +381,7 @@ int main(void)
 		cmocka_unit_test(test_siphash13_stays_inside_its_input),
 		cmocka_unit_test(test_siphash13_of_long_input_uses_all_bytes),
 		cmocka_unit_test(test_siphash13_wide_is_siphash13),
+		cmocka_unit_test(test_siphash13_wide4_is_siphash13),
 		cmocka_unit_test(test_xxh3_published_vectors),
 		cmocka_unit_test(test_fnv1a_published_vectors),
 		cmocka_unit_test(test_mix64_is_a_bijection),
