@@ -497,9 +497,9 @@ static int end(struct load *l, int err)
 		kvs__note_added(kv, slot, l->bytes);
 		kvs__contents_replace(kv, l->root);
 	}
-	kvs__admin_unlock(kv);
 	if (err && l->root)
 		kvs__root_discard(kv, l->root);
+	kvs__admin_unlock(kv);
 	return err;
 }
 

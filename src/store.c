@@ -82,7 +82,8 @@ void kvs__root_discard(struct kvs *kv, struct kvs__root *root)
 {
 	uint64_t i;
 
-	(void)kvs__expiry_flush(kv); /* what was sent about its entries */
+	if (load_seq_cst(&kv->root))         /* else what is on the wheel is free, and nobody's */
+		(void)kvs__expiry_flush(kv); /* what was sent about its entries */
 	for (i = 0; i < root->shards; i++)
 		(void)table_free_entries(kv, &root->table[i], (enum kvs_removal)0);
 	root_release(&kv->pool.mem, root);

@@ -196,7 +196,8 @@ bool kvs__value_copy(const struct kvs *kv, const struct kvs__entry *e, struct kv
 /*
  * New contents: made by make with 2^@bits buckets a table (kvs__bits_for: enough for so many keys), filled
  * while no other thread can reach them, then put in place of the old by replace, which waits for a grace period
- * and frees those; or given back, entries and all, by discard. replace: admin is held, the store open, no snapshot runs.
+ * and frees those; or given back, entries and all, by discard. Both: admin is held, so that no close comes in between. replace: the store is
+ * open, no snapshot runs.
  */
 struct kvs__root *kvs__root_make(struct kvs *kv, unsigned bits); /* NULL: no memory */
 unsigned kvs__bits_for(uint64_t keys);

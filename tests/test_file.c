@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -893,6 +894,101 @@ static void test_a_store_closed_meanwhile(void **state)
 	check_ok(kvs_free(kv));
 }
 
+/* A store of objects whose decoding stops once, as a slow disk would stop a load, until the store was closed. */
+struct slow {
+	struct kvs_type type;
+	unsigned stop_at; /* decodes, counted down; 0: no more */
+	sem_t stopped, go_on;
+};
+
+static void *slow_clone(const void *object, size_t len, void *ctx)
+{
+	void *copy = malloc(len);
+
+	(void)ctx;
+	check(copy != NULL);
+	return memcpy(copy, object, len);
+}
+
+static void slow_destroy(void *object, size_t len, void *ctx)
+{
+	(void)len;
+	(void)ctx;
+	free(object);
+}
+
+static size_t slow_encode(const void *object, size_t len, void *buf, size_t cap, void *ctx)
+{
+	(void)ctx;
+	if (len <= cap)
+		memcpy(buf, object, len);
+	return len;
+}
+
+static int slow_decode(const void *bytes, size_t n, void **ret_object, size_t *ret_len, void *ctx)
+{
+	struct slow *s = ctx;
+
+	if (s->stop_at && --s->stop_at == 0) {
+		sem_post(&s->stopped);
+		sem_wait(&s->go_on);
+	}
+	*ret_object = slow_clone(bytes, n, NULL);
+	*ret_len = n;
+	return 0;
+}
+
+struct slow_load {
+	struct kvs *kv;
+	int err;
+};
+
+static void *load_slowly(void *arg)
+{
+	struct slow_load *l = arg;
+	struct kvs_load_options lo = KVS_LOAD_OPTIONS_INIT;
+
+	lo.threads = 1;
+	l->err = kvs_load(l->kv, in_dir("s"), &lo);
+	return NULL;
+}
+
+#define SLOW_KEYS 40u /* fewer than a load puts in at once */
+
+/* What a load has made of keys with deadlines when the store is closed is for no wheel any more. */
+static void test_a_store_of_deadlines_closed_meanwhile(void **state)
+{
+	struct slow s = { .stop_at = 0 };
+	struct kvs_options o = KVS_OPTIONS_INIT;
+	struct slow_load l = { .err = 0 };
+	pthread_t loader;
+	char room[KEY_ROOM];
+
+	(void)state;
+	s.type = (struct kvs_type){ slow_clone, slow_destroy, slow_encode, slow_decode, &s };
+	sem_init(&s.stopped, 0, 0);
+	sem_init(&s.go_on, 0, 0);
+	o.type = &s.type;
+	o.shards = 1;
+	check_ok(kvs_open(&o, &l.kv));
+	for (uint64_t i = 0; i < SLOW_KEYS; i++)
+		check_ok(kvs_set_ex(l.kv, make_key(room, i), kvs_str("object"), kvs_after(3600000),
+				    NULL));
+	check_ok(kvs_save(l.kv, in_dir("s"), NULL));
+	check_ok(kvs_drain(l.kv)); /* all are on the wheel */
+	check_u64(store_stats(l.kv).timers, SLOW_KEYS);
+	s.stop_at = SLOW_KEYS / 2;
+	check(pthread_create(&loader, NULL, load_slowly, &l) == 0);
+	sem_wait(&s.stopped);
+	check_ok(kvs_close(l.kv));
+	sem_post(&s.go_on);
+	check(pthread_join(loader, NULL) == 0);
+	check_status(l.err, KVS_ERR_STORE_CLOSED);
+	check_ok(kvs_free(l.kv));
+	sem_destroy(&s.stopped);
+	sem_destroy(&s.go_on);
+}
+
 static void test_arguments(void **state)
 {
 	struct kvs_save_options so = KVS_SAVE_OPTIONS_INIT;
@@ -1040,6 +1136,7 @@ int main(void)
 		cmocka_unit_test(test_a_snapshot_keeps_both_out),
 		cmocka_unit_test(test_a_load_keeps_snapshots_out),
 		cmocka_unit_test(test_a_store_closed_meanwhile),
+		cmocka_unit_test(test_a_store_of_deadlines_closed_meanwhile),
 		cmocka_unit_test(test_arguments),
 		cmocka_unit_test(test_a_file_read_entry_by_entry),
 		cmocka_unit_test(test_a_file_that_is_none),
