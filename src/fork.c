@@ -84,6 +84,7 @@ static void forget_threads(struct kvs__home *h, void *arg)
 	kvs__home_fork_child(h);
 	kvs__rcu_worker_forget(&kv->reclaim.worker);
 	kv->maintainer.runs = false;
+	store_seq_cst(&kv->admin_waiters, 0);
 	store_seq_cst(&kv->reclaim.watching,
 		      0); /* the only things that a reader of statistics holds */
 	/* A snapshot that was open goes on in the parent; here its parts belong to nobody. */
@@ -100,6 +101,7 @@ static void restart(struct kvs__home *h, void *arg)
 
 	if (!load_seq_cst(&kv->root))
 		return;
+	kvs__reclaim_recount(&kv->reclaim);
 	if (!kvs__threads_start(kv))
 		*err = KVS_ERR_NO_MEMORY;
 	kvs__reclaim_unhold(&kv->reclaim); /* what was parked has a worker now */

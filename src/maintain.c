@@ -491,8 +491,7 @@ static void sleep_a_tick(struct kvs__maintainer *m, uint32_t tick_ms)
 
 static void sleep_until_woken(struct kvs__maintainer *m)
 {
-	while (sem_wait(&m->wake) != 0 && errno == EINTR)
-		;
+	kvs__thread_await(&m->wake);
 	store_seq_cst(&m->idle, 0);
 }
 
@@ -521,6 +520,7 @@ static void *maintain(void *arg)
 		while (sem_trywait(&m->wake) == 0)
 			; /* the pass that comes answers them all */
 	}
+	(void)sem_post(&m->ended);
 	return NULL;
 }
 
@@ -549,7 +549,7 @@ bool kvs__maintainer_start(struct kvs *kv)
 
 	store_seq_cst(&m->idle, 0);
 	store_seq_cst(&m->stop, 0);
-	if (sem_init(&m->wake, 0, 0) != 0)
+	if (sem_init(&m->wake, 0, 0) != 0 || sem_init(&m->ended, 0, 0) != 0)
 		return false;
 	m->runs =
 		true; /* before the thread is: in a stall function it may write, and so look at this */
@@ -557,18 +557,29 @@ bool kvs__maintainer_start(struct kvs *kv)
 		return true;
 	m->runs = false;
 	(void)sem_destroy(&m->wake);
+	(void)sem_destroy(&m->ended);
 	return false;
 }
 
-void kvs__maintainer_stop(struct kvs *kv)
+bool kvs__maintainer_stop(struct kvs *kv)
+{
+	struct kvs__maintainer *m = &kv->maintainer;
+	bool ran = m->runs;
+
+	if (!ran)
+		return false;
+	store_seq_cst(&m->stop, 1);
+	(void)sem_post(&m->wake);
+	kvs__thread_await(&m->ended);
+	m->runs = false;
+	return true;
+}
+
+void kvs__maintainer_join(struct kvs *kv)
 {
 	struct kvs__maintainer *m = &kv->maintainer;
 
-	if (!m->runs)
-		return;
-	store_seq_cst(&m->stop, 1);
-	(void)sem_post(&m->wake);
 	kvs__thread_join(m->thread);
 	(void)sem_destroy(&m->wake);
-	m->runs = false;
+	(void)sem_destroy(&m->ended);
 }

@@ -15,7 +15,13 @@
 #define KVS__TICK_MS 10
 
 bool kvs__maintainer_start(struct kvs *kv);
-void kvs__maintainer_stop(struct kvs *kv);
+
+/*
+ * kvs__maintainer_stop - The store's thread makes no round any more. false: there is none. Under admin.
+ * kvs__maintainer_join - And then it is gone. With no lock held: at its end it may take homes, as every thread that leaves a slot.
+ */
+bool kvs__maintainer_stop(struct kvs *kv);
+void kvs__maintainer_join(struct kvs *kv);
 
 /* kvs__maintainer_is_self - Is the caller the store's thread? */
 bool kvs__maintainer_is_self(const struct kvs *kv);

@@ -21,6 +21,7 @@
  */
 #include "rcu.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 
@@ -156,6 +157,12 @@ bool kvs__thread_start(pthread_t *thread, const char *name, void *(*fn)(void *),
 	if (err == 0)
 		(void)pthread_setname_np(*thread, name);
 	return err == 0;
+}
+
+void kvs__thread_await(sem_t *said)
+{
+	while (sem_wait(said) != 0 && errno == EINTR)
+		;
 }
 
 void kvs__thread_join(pthread_t thread)

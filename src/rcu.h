@@ -29,6 +29,7 @@
 #else
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdbool.h>
 #include <urcu/urcu-bp.h>
 #ifndef KVS_RCU_LIBRARY_CALLS
@@ -118,6 +119,9 @@ void kvs__rcu_fork_child(void);
 
 /* kvs__thread_start - Start @fn(@arg) on a thread called @name with all signals blocked. */
 bool kvs__thread_start(pthread_t *thread, const char *name, void *(*fn)(void *), void *arg);
+
+/* kvs__thread_await - Wait until a thread has posted @said. */
+void kvs__thread_await(sem_t *said);
 
 /* kvs__thread_join - Wait for its end. kvs__thread_is_self - Is the caller that thread? */
 void kvs__thread_join(pthread_t thread);

@@ -184,6 +184,27 @@ void kvs__reclaim_unhold(struct kvs__reclaim *r)
 		unpark(r);
 }
 
+static void count_list(const struct kvs__batch *b, uint64_t *batches, uint64_t *bytes)
+{
+	for (; b; b = b->next) {
+		++*batches;
+		*bytes += b->bytes;
+	}
+}
+
+void kvs__reclaim_recount(struct kvs__reclaim *r)
+{
+	uint64_t batches = load_seq_cst(&r->freed_batches);
+	uint64_t bytes = load_relaxed(&r->freed_bytes);
+
+	count_list(r->ready, &batches, &bytes);
+	count_list(load_seq_cst(&r->ripe), &batches, &bytes);
+	store_seq_cst(&r->watch_batches, batches); /* all that is ripe: nothing is watched */
+	count_list(load_seq_cst(&r->parked), &batches, &bytes);
+	store_relaxed(&r->queued_bytes, bytes);
+	store_seq_cst(&r->queued_batches, batches);
+}
+
 /* ---- wait ---- */
 
 /* Everything that is ripe. false: somebody else is taking one. */

@@ -166,6 +166,9 @@ uint64_t kvs__reclaim_age(const struct kvs__reclaim *r, uint64_t now_ms);
 void kvs__reclaim_hold(struct kvs__reclaim *r);
 void kvs__reclaim_unhold(struct kvs__reclaim *r);
 
+/* kvs__reclaim_recount - In a fork's child: what is queued is what is here; a thread that is not may have counted a batch. */
+void kvs__reclaim_recount(struct kvs__reclaim *r);
+
 /* kvs__reclaim_wait - Wait until everything handed over before has been freed. Not inside a section. */
 void kvs__reclaim_wait(struct kvs__reclaim *r);
 

@@ -581,7 +581,7 @@ static enum work work_next(struct kvs_snapshot_part *p)
 	return work;
 }
 
-/* The walk is over: writers need not care any more. GP: those that saw LATE or POST. */
+/* The walk is over: writers need not care any more. GP: those that saw LATE or POST. Under admin: no fork is near. */
 static void quieten(struct kvs_snapshot *s)
 {
 	store_seq_cst(&s->kv->cut.mode, KVS__QUIET);
@@ -615,7 +615,9 @@ static bool fill(struct kvs_snapshot_part *p)
 			case WORK_UNIT:
 				break;
 			case WORK_CLOSE:
+				kvs__admin_lock(p->snapshot->kv);
 				quieten(p->snapshot);
+				kvs__admin_unlock(p->snapshot->kv);
 				continue;
 			default:
 				return false;

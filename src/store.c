@@ -211,19 +211,21 @@ static int build(struct kvs *kv, const struct kvs_options *o)
 	if (!root)
 		goto no_root;
 	store_seq_cst(&kv->root, root);
-	if (!kvs__home_enter(&kv->home, &kv->pool))
+	if (!kvs__home_make(&kv->home, &kv->pool))
 		goto no_home;
-	open_straight(kv);
 	if (!kvs__expiry_start(kv, kv->tick_ms))
 		goto no_expiry;
+	kvs__home_enter(&kv->home);
+	open_straight(kv);
 	if (!kvs__threads_start(kv))
 		goto no_threads;
 	return KVS_OK;
 
 no_threads:
+	kvs__home_leave(&kv->home);
 	kvs__expiry_end(kv);
 no_expiry:
-	kvs__home_leave(&kv->home);
+	kvs__home_end(&kv->home);
 no_home:
 	root_release(&kv->pool.mem, root);
 no_root:
@@ -368,12 +370,13 @@ KVS_API int kvs_close(struct kvs *kv)
 {
 	struct kvs__root *old;
 	int err = contents_begin(kv);
+	bool ran;
 
 	if (err)
 		return err;
 	old = xchg_seq_cst(&kv->root, NULL); /* LP(close) */
 	kvs__rcu_wait(&kv->reclaim.worker);  /* GP: operations that found the store open */
-	kvs__maintainer_stop(kv);
+	ran = kvs__maintainer_stop(kv);
 	kvs__maintain_forget(kv);
 	(void)kvs__expiry_flush(kv); /* what they have sent; the wheel is nobody's from here on */
 	fetch_add_relaxed(&kv->reclaim.freed_bytes, kvs__expiry_free_dead(kv));
@@ -383,6 +386,8 @@ KVS_API int kvs_close(struct kvs *kv)
 	if (kv->pool.arena)
 		kvs__arena_trim(kv->pool.arena);
 	kvs__admin_unlock(kv);
+	if (ran)
+		kvs__maintainer_join(kv);
 	return KVS_OK;
 }
 
@@ -402,6 +407,7 @@ KVS_API int kvs_free(struct kvs *kv)
 	if (err && err != KVS_ERR_STORE_CLOSED)
 		return err;
 	kvs__home_leave(&kv->home);
+	kvs__home_end(&kv->home);
 	kvs__expiry_end(kv);
 	kvs__arena_destroy(kv->pool.arena);
 	versions_free(kv);

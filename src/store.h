@@ -33,6 +33,7 @@ struct kvs__maintainer {
 	pthread_t thread;
 	bool runs; /* (l) admin */
 	sem_t wake;
+	sem_t ended;                   /* posted after its last round */
 	kvs__u32 idle;                 /* 1: sleeps until woken (a) */
 	kvs__u32 stop;                 /* (a) */
 	enum kvs__shrink_state shrink; /* (l) admin */

@@ -103,8 +103,10 @@ static struct kvs__slot *slot_take(struct kvs__home *h)
 	s = slot_reuse(h);
 	if (!s)
 		s = slot_make(h);
-	if (s)
+	if (s) {
 		s->taken = true;
+		s->in_update = false; /* its last thread may have been lost there, in a fork */
+	}
 	pthread_mutex_unlock(&h->slots_lock);
 	return s;
 }
@@ -171,11 +173,14 @@ static bool number_is_free(uint32_t number)
 	return true;
 }
 
-bool kvs__home_enter(struct kvs__home *h, struct kvs__pool *pool)
+bool kvs__home_make(struct kvs__home *h, struct kvs__pool *pool)
 {
-	if (pthread_mutex_init(&h->slots_lock, NULL) != 0)
-		return false;
 	h->pool = pool;
+	return pthread_mutex_init(&h->slots_lock, NULL) == 0;
+}
+
+void kvs__home_enter(struct kvs__home *h)
+{
 	kvs__homes_lock();
 	h->number = 0;
 	while (!number_is_free(h->number))
@@ -184,7 +189,6 @@ bool kvs__home_enter(struct kvs__home *h, struct kvs__pool *pool)
 	h->next = homes;
 	homes = h;
 	kvs__homes_unlock();
-	return true;
 }
 
 static void slots_free(struct kvs__home *h)
@@ -210,6 +214,10 @@ void kvs__home_leave(struct kvs__home *h)
 		;
 	*at = h->next;
 	kvs__homes_unlock();
+}
+
+void kvs__home_end(struct kvs__home *h)
+{
 	slots_free(h);
 	pthread_mutex_destroy(&h->slots_lock);
 }

@@ -107,9 +107,15 @@ KVS_INLINE void kvs__slot_bring_near(const struct kvs__home *h, struct kvs__slot
 /* kvs__slot_make_own - A slot for the store itself; freed with the others. NULL: no memory. */
 struct kvs__slot *kvs__slot_make_own(struct kvs__home *h);
 
-/* kvs__home_enter - Make a store known to threads. kvs__home_leave - and no longer; its slots are freed. */
-bool kvs__home_enter(struct kvs__home *h, struct kvs__pool *pool);
+/*
+ * kvs__home_make - Slots can be made. false: no lock to be had. kvs__home_end - All are freed.
+ * kvs__home_enter - Make a store known to threads, and to a fork, which holds all its locks: they are there by then.
+ * kvs__home_leave - And no longer.
+ */
+bool kvs__home_make(struct kvs__home *h, struct kvs__pool *pool);
+void kvs__home_enter(struct kvs__home *h);
 void kvs__home_leave(struct kvs__home *h);
+void kvs__home_end(struct kvs__home *h);
 
 /* kvs__slots_take_over - Hand all partial batches to the worker. true: there was one. */
 bool kvs__slots_take_over(struct kvs__home *h, struct kvs__reclaim *r);

@@ -6,8 +6,12 @@
 #include "configs.h"
 
 #include <errno.h>
+#include <sched.h>
+#include <semaphore.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "store.h"
 
 #define KEYS 300
 
@@ -348,6 +352,253 @@ static void test_fork_while_threads_work(void **state)
 
 #endif /* CHILD_MAY_START_THREADS */
 
+/* ---- what other threads are about when the process forks ---- */
+
+/* A thread that has made its first call, which a fork that is prepared would hold up, and waits for its word. */
+struct other {
+	struct kvs *kv;
+	void (*fn)(struct kvs *kv, void *arg);
+	void *arg;
+	pthread_t thread;
+	sem_t ready, begin;
+};
+
+static void *other_main(void *arg)
+{
+	struct other *o = arg;
+
+	check_ok(kvs_thread_attach(o->kv));
+	sem_post(&o->ready);
+	sem_wait(&o->begin);
+	o->fn(o->kv, o->arg);
+	return NULL;
+}
+
+static void other_make(struct other *o)
+{
+	sem_init(&o->ready, 0, 0);
+	sem_init(&o->begin, 0, 0);
+	check(pthread_create(&o->thread, NULL, other_main, o) == 0);
+	sem_wait(&o->ready);
+}
+
+static void other_join(struct other *o)
+{
+	check(pthread_join(o->thread, NULL) == 0);
+	sem_destroy(&o->ready);
+	sem_destroy(&o->begin);
+}
+
+static void wait_for_admin_waiter(struct kvs *kv)
+{
+	while (load_seq_cst(&kv->admin_waiters) == 0)
+		sched_yield();
+}
+
+#if CHILD_MAY_START_THREADS
+
+static struct kvs *open_no_threads(void)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct kvs *kv;
+
+	opts.flags = KVS_OPEN_NO_THREADS;
+	check_ok(kvs_open(&opts, &kv));
+	return kv;
+}
+
+static void drain(struct kvs *kv, void *arg)
+{
+	(void)arg;
+	check_ok(kvs_drain(kv));
+}
+
+/* A thread of the parent waits for its turn; in the child nobody does, and kvs_run does all its work. */
+static void test_a_thread_that_waits_does_not_hold_back_the_child(void **state)
+{
+	struct kvs *kv = open_no_threads();
+	struct other waiter = { .kv = kv, .fn = drain };
+	pid_t pid;
+
+	(void)state;
+	fill(kv);
+	other_make(&waiter);
+	check_ok(kvs_fork_before());
+	sem_post(&waiter.begin);
+	wait_for_admin_waiter(kv);
+	pid = util_fork();
+	if (pid == 0) {
+		check_ok(kvs_fork_child());
+		for (uint64_t i = 0; i < KEYS; i++)
+			check_ok(kvs_delete(kv, make_key(room, i), NULL));
+		check(store_stats(kv).bytes_deferred > 0);
+		for (int i = 0; i < 3; i++)
+			check_ok(kvs_run(kv, 0, 0, NULL));
+		check_u64(store_stats(kv).bytes_deferred, 0);
+		close_store(kv);
+		util_child_done();
+	}
+	kvs_fork_parent();
+	other_join(&waiter);
+	check_child(pid);
+	close_store(kv);
+}
+
+struct updating {
+	sem_t inside, go_on;
+};
+
+static int update(const struct kvs_value *old, struct kvs_slice *ret_new, void *arg)
+{
+	struct updating *u = arg;
+
+	(void)old;
+	(void)ret_new;
+	sem_post(&u->inside);
+	sem_wait(&u->go_on);
+	return KVS_UPDATE_KEEP;
+}
+
+static void update_slowly(struct kvs *kv, void *arg)
+{
+	char mine[KEY_ROOM];
+
+	check_ok(kvs_update(kv, make_key(mine, 1), update, arg, NULL));
+}
+
+/* A thread of the parent is in the program's function; its slot in the child is the next thread's, which may write. */
+static void test_a_thread_in_an_update_leaves_the_child_a_slot(void **state)
+{
+	struct kvs *kv = open_no_threads();
+	struct updating u;
+	struct other updater = { .kv = kv, .fn = update_slowly, .arg = &u };
+	pid_t pid;
+
+	(void)state;
+	fill(kv);
+	sem_init(&u.inside, 0, 0);
+	sem_init(&u.go_on, 0, 0);
+	other_make(&updater);
+	check_ok(kvs_fork_before());
+	sem_post(&updater.begin);
+	sem_wait(&u.inside);
+	pid = util_fork();
+	if (pid == 0) {
+		check_ok(kvs_fork_child());
+		run_threads(1, member_in_child, kv);
+		close_store(kv);
+		util_child_done();
+	}
+	kvs_fork_parent();
+	sem_post(&u.go_on);
+	other_join(&updater);
+	check_child(pid);
+	sem_destroy(&u.inside);
+	sem_destroy(&u.go_on);
+	close_store(kv);
+}
+
+#endif
+
+static void walk_to_the_end(struct kvs *kv, void *arg)
+{
+	struct kvs_snapshot_part *part;
+	struct kvs_item item;
+
+	(void)kv;
+	check_ok(kvs_snapshot_part_begin(arg, &part));
+	check_status(kvs_snapshot_next(part, &item), KVS_ERR_NOT_FOUND);
+	kvs_snapshot_part_end(part);
+}
+
+/* The end of a walk waits for a grace period: not between kvs_fork_before and the fork, which would copy it half-way. */
+static void test_the_end_of_a_walk_waits_for_a_fork(void **state)
+{
+	struct kvs *kv = open_default();
+	struct other walker = { .kv = kv, .fn = walk_to_the_end };
+	struct kvs_snapshot *snapshot;
+	pid_t pid;
+
+	(void)state;
+	check_ok(kvs_snapshot_begin(kv, NULL, &snapshot));
+	walker.arg = snapshot;
+	other_make(&walker);
+	check_ok(kvs_fork_before());
+	sem_post(&walker.begin);
+	while (load_seq_cst(&kv->admin_waiters) == 0) {
+		check(load_seq_cst(&kv->cut.mode) != KVS__QUIET);
+		sched_yield();
+	}
+	pid = util_fork();
+	if (pid == 0)
+		util_child_done();
+	kvs_fork_parent();
+	other_join(&walker);
+	check_ok(kvs_snapshot_end(snapshot, NULL));
+	check_child(pid);
+	close_store(kv);
+}
+
+struct closing {
+	struct kvs *kv;
+	_Atomic bool stalled;
+};
+
+/* So the store's thread has a slot, which it leaves at its end. */
+static void on_stall(struct kvs *kv, uint64_t age_ms, uint64_t deferred, void *ctx)
+{
+	struct closing *c = ctx;
+
+	(void)age_ms;
+	(void)deferred;
+	check(kvs_exists(kv, kvs_str("none")) != KVS_OK); /* NOT_FOUND; later, that it was closed */
+	atomic_store(&c->stalled, true);
+}
+
+static void *close_it(void *arg)
+{
+	struct closing *c = arg;
+
+	check_ok(kvs_close(c->kv));
+	return NULL;
+}
+
+static void *prepare_and_let_go(void *arg)
+{
+	(void)arg;
+	check_ok(kvs_fork_before());
+	kvs_fork_parent();
+	return NULL;
+}
+
+/* kvs_close ends the store's thread, which leaves its slot, for which it needs what kvs_fork_before has taken by then. */
+static void test_close_and_fork_do_not_wait_for_each_other(void **state)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct closing c = { .stalled = false };
+	pthread_t closer, forker;
+
+	(void)state;
+	opts.stall_fn = on_stall;
+	opts.stall_ctx = &c;
+	opts.stall_ms = 1;
+	check_ok(kvs_open(&opts, &c.kv));
+	fill(c.kv);
+	kvs_read_begin(c.kv);
+	fill(c.kv); /* something waits for the section */
+	while (!atomic_load(&c.stalled))
+		sched_yield();
+	check(pthread_create(&closer, NULL, close_it, &c) == 0);
+	while (load_seq_cst(&c.kv->root))
+		sched_yield(); /* it has admin, and waits for the section */
+	check(pthread_create(&forker, NULL, prepare_and_let_go, NULL) == 0);
+	wait_for_admin_waiter(c.kv); /* it has the list of stores, and waits for admin */
+	kvs_read_end(c.kv);
+	check(pthread_join(closer, NULL) == 0);
+	check(pthread_join(forker, NULL) == 0);
+	check_ok(kvs_free(c.kv));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -362,7 +613,11 @@ int main(void)
 		cmocka_unit_test(test_grandchildren),
 		cmocka_unit_test(test_child_may_start_threads),
 		cmocka_unit_test(test_fork_while_threads_work),
+		cmocka_unit_test(test_a_thread_that_waits_does_not_hold_back_the_child),
+		cmocka_unit_test(test_a_thread_in_an_update_leaves_the_child_a_slot),
 #endif
+		cmocka_unit_test(test_the_end_of_a_walk_waits_for_a_fork),
+		cmocka_unit_test(test_close_and_fork_do_not_wait_for_each_other),
 	};
 
 	return util_main("fork", tests, ARRAY_LEN(tests));

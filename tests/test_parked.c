@@ -425,6 +425,183 @@ static void test_nobody_waits_for_a_parked_thread(void **state)
 	check_u64(atomic_load(&mem.live_blocks), 0);
 }
 
+/* ---- Fork ------------------------------------------------------------------------------- */
+
+/* The sanitizer can start no thread in a child. */
+#ifndef KVS_TSAN
+
+struct forking {
+	struct kvs *kv;
+	sem_t ready, begin;
+};
+
+/* Its last step hands a batch over. */
+static void *delete_some(void *arg)
+{
+	struct forking *f = arg;
+	char room[KEY_ROOM];
+	uint64_t i;
+
+	for (i = 0; i < KVS__BATCH_ROOM - 1; i++)
+		check_ok(kvs_delete(f->kv, make_key(room, i), NULL));
+	sem_post(&f->ready);
+	sem_wait(&f->begin);
+	is_victim = true;
+	check_ok(kvs_delete(f->kv, make_key(room, i), NULL));
+	is_victim = false;
+	if (parking.passed <= parking.stop_at) {
+		parking.finished = true;
+		sem_post(&parking.here);
+	}
+	return NULL;
+}
+
+/* What the lost thread had in hand is lost; but nothing waits for it. */
+static void child_comes_to_rest(struct kvs *kv)
+{
+	char room[KEY_ROOM];
+	int next_ms = 0;
+
+	check_ok(kvs_fork_child());
+	check_ok(kvs_set(kv, make_key(room, 1), NEW_VALUE, NULL));
+	check_ok(kvs_delete(kv, make_key(room, 1), NULL));
+	check_ok(kvs_drain(kv));
+	check_u64(kvs__reclaim_deferred(&kv->reclaim), 0);
+	for (unsigned i = 0; i < 10 && next_ms >= 0; i++)
+		check_ok(kvs_run(kv, 0, 0, &next_ms));
+	check(next_ms == -1); /* not before a write */
+	close_store(kv);
+	util_child_done();
+}
+
+/* Fork while a delete is parked at its @n-th point. false: it has fewer. */
+static bool fork_beside(uint64_t n)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct forking f = { .kv = NULL };
+	pthread_t thread;
+	bool finished;
+	pid_t pid;
+
+	opts.flags = KVS_OPEN_NO_THREADS;
+	opts.shards = 1;
+	check_ok(kvs_open(&opts, &f.kv));
+	for (uint64_t i = 0; i < KVS__BATCH_ROOM; i++)
+		set_pattern(f.kv, i, 10, i);
+	sem_init(&f.ready, 0, 0);
+	sem_init(&f.begin, 0, 0);
+	parking.stop_at = n;
+	parking.passed = 0;
+	parking.finished = false;
+	check(pthread_create(&thread, NULL, delete_some, &f) == 0);
+	sem_wait(&f.ready);
+	check_ok(kvs_fork_before());
+	sem_post(&f.begin);
+	sem_wait(&parking.here);
+	finished = parking.finished;
+	pid = util_fork();
+	if (pid == 0)
+		child_comes_to_rest(f.kv);
+	kvs_fork_parent();
+	if (!finished)
+		sem_post(&parking.go);
+	check(pthread_join(thread, NULL) == 0);
+	check_child(pid);
+	close_store(f.kv);
+	return !finished;
+}
+
+static void test_wherever_a_thread_is_when_the_process_forks(void **state)
+{
+	uint64_t n = 0;
+
+	(void)state;
+	sem_init(&parking.here, 0, 0);
+	sem_init(&parking.go, 0, 0);
+	parking.count = 0;
+	atomic_store(&kvs__yield_hook, on_yield);
+	while (fork_beside(n))
+		n++;
+	atomic_store(&kvs__yield_hook, NULL);
+	util_note("forked beside a delete parked at %llu points", (unsigned long long)n);
+	print_places();
+	check(n >= 12);
+}
+
+static void *open_and_close(void *arg)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct kvs *kv;
+
+	(void)arg;
+	opts.shards = 1;
+	is_victim = true;
+	check_ok(kvs_open(&opts, &kv));
+	is_victim = false;
+	if (parking.passed <= parking.stop_at) {
+		parking.finished = true;
+		sem_post(&parking.here);
+	}
+	close_store(kv);
+	return NULL;
+}
+
+/* What a fork finds has all its parts: its child starts threads for it. */
+static void check_home(struct kvs__home *h, void *arg)
+{
+	(void)arg;
+	check(kvs_container_of(h, struct kvs, home)->expiry.slot != NULL);
+}
+
+/* Fork while an open is parked at its @n-th point. false: it has fewer. */
+static bool fork_beside_open(struct kvs *kv, uint64_t n)
+{
+	pthread_t thread;
+	bool finished;
+	pid_t pid;
+
+	parking.stop_at = n;
+	parking.passed = 0;
+	parking.finished = false;
+	check(pthread_create(&thread, NULL, open_and_close, NULL) == 0);
+	sem_wait(&parking.here);
+	finished = parking.finished;
+	check_ok(kvs_fork_before());
+	kvs__home_each(check_home, NULL);
+	pid = util_fork();
+	if (pid == 0) {
+		check_ok(kvs_fork_child());
+		set_pattern(kv, 1, 10, 1);
+		close_store(kv);
+		util_child_done();
+	}
+	kvs_fork_parent();
+	if (!finished)
+		sem_post(&parking.go);
+	check(pthread_join(thread, NULL) == 0);
+	check_child(pid);
+	return !finished;
+}
+
+static void test_wherever_an_open_is_when_the_process_forks(void **state)
+{
+	struct kvs *kv = open_default();
+	uint64_t n = 0;
+
+	(void)state;
+	parking.count = 0;
+	atomic_store(&kvs__yield_hook, on_yield);
+	while (fork_beside_open(kv, n))
+		n++;
+	atomic_store(&kvs__yield_hook, NULL);
+	close_store(kv);
+	util_note("forked beside an open parked at %llu points", (unsigned long long)n);
+	print_places();
+	check(n >= 12);
+}
+
+#endif
+
 /* ---- Close ------------------------------------------------------------------------------ */
 
 struct closing {
@@ -517,6 +694,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_nobody_waits_for_a_parked_thread),
+#ifndef KVS_TSAN
+		cmocka_unit_test(test_wherever_a_thread_is_when_the_process_forks),
+		cmocka_unit_test(test_wherever_an_open_is_when_the_process_forks),
+#endif
 		cmocka_unit_test(test_close_beside_a_parked_write),
 	};
 

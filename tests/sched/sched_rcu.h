@@ -9,6 +9,7 @@
 #define SCHED_RCU_H
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -42,6 +43,7 @@ void kvs__rcu_fork_child(void);
 
 /* The maintenance thread is a fiber of the test, if there is one: this starts nothing. */
 bool kvs__thread_start(pthread_t *thread, const char *name, void *(*fn)(void *), void *arg);
+void kvs__thread_await(sem_t *said);
 void kvs__thread_join(pthread_t thread);
 bool kvs__thread_is_self(pthread_t thread);
 
