@@ -96,14 +96,19 @@ static struct kvs__batch *ripe_take(struct kvs__reclaim *r)
 	return b;
 }
 
+/* In both, freed first: read last it could count later batches in the place of one that is still in a helper's hand. */
 bool kvs__reclaim_has_ripe(const struct kvs__reclaim *r)
 {
-	return load_seq_cst(&r->freed_batches) != load_seq_cst(&r->ripe_batches);
+	uint64_t freed = load_seq_cst(&r->freed_batches);
+
+	return freed != load_seq_cst(&r->ripe_batches);
 }
 
 bool kvs__reclaim_is_idle(const struct kvs__reclaim *r)
 {
-	return load_seq_cst(&r->freed_batches) == load_seq_cst(&r->queued_batches);
+	uint64_t freed = load_seq_cst(&r->freed_batches);
+
+	return freed == load_seq_cst(&r->queued_batches);
 }
 
 unsigned kvs__reclaim_free_ripe(struct kvs__reclaim *r)
