@@ -134,10 +134,12 @@ KVS_INLINE int64_t kvs__entry_deadline(const struct kvs__entry *e)
 	return (int64_t)(load_relaxed(&kvs__entry_timed(e)->timer.deadline) & ~KVS__TIMER_FLAG);
 }
 
-/* kvs__entry_has_expired - Has the deadline of a timed entry passed? Reads the clock. */
+/* kvs__entry_has_expired - Has the deadline of a timed entry passed? Reads the clock, unless that is far before it. */
 KVS_INLINE bool kvs__entry_has_expired(const struct kvs__clock *c, const struct kvs__entry *e)
 {
-	return kvs__entry_deadline(e) <= kvs__clock_now(c);
+	int64_t deadline = kvs__entry_deadline(e);
+
+	return !likely(kvs__clock_is_before(c, deadline)) && deadline <= kvs__clock_now(c);
 }
 
 KVS_INLINE struct kvs__block *kvs__entry_block(const struct kvs__entry *e)

@@ -127,8 +127,12 @@ KVS_INLINE int get_straight(struct kvs *kv, struct kvs_slice key, void *buf, siz
 		return KVS_ERR_NOT_FOUND;
 	}
 	len = e->extent; /* greater than any length, if there is more to it */
-	if (unlikely(len > cap || len > KVS__EXTENT_LEN))
-		return get_met(kv, t, e, key.data, buf, cap, ret, reader);
+	if (unlikely(len > cap || len > KVS__EXTENT_LEN)) {
+		len &= ~(size_t)KVS__EXTENT_DEADLINE;
+		if (ret || len > cap || len > KVS__EXTENT_LEN ||
+		    !kvs__clock_is_before(&kv->clock, kvs__entry_deadline(e)))
+			return get_met(kv, t, e, key.data, buf, cap, ret, reader);
+	}
 	kvs__copy(buf, e->bytes + key.len, len);
 	if (ret)
 		*ret = (struct kvs_value){ buf, len, kvs__entry_version(e), 0 };

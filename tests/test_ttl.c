@@ -6,11 +6,15 @@
 #include "configs.h"
 #include "hand.h"
 
+#include <poll.h>
 #include <string.h>
 #include <time.h>
 
+#include "store.h"
+
 #define START HAND_BOOT
 #define WALL HAND_WALL
+#define HOUR INT64_C(3600000)
 #define YEAR INT64_C(31556952000)
 
 static struct hand hand;
@@ -448,6 +452,64 @@ static void test_the_system_clock(void **state)
 	close_store(kv);
 }
 
+/* ---- what is known of the clock without reading it ---- */
+
+static int64_t boot_now(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_BOOTTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* A deadline that is "not yet" was later than the clock before the question, however near and however often asked. */
+static void test_the_bound_is_never_behind_the_clock(void **state)
+{
+	size_t rounds = util_scaled(20000, 2000000, 20000000), sure = 0, far = 0;
+	struct kvs *kv = NULL;
+	struct rng r;
+
+	(void)state;
+	rng_init(&r, 7);
+	check_ok(kvs_open(NULL, &kv));
+	for (size_t i = 0; i < rounds; i++) {
+		int64_t before = boot_now();
+		int64_t deadline = before + (int64_t)rng_below(&r, 12) - 2;
+
+		if (kvs__clock_is_before(&kv->clock, deadline)) {
+			check(deadline > before);
+			sure++;
+		}
+		far += kvs__clock_is_before(&kv->clock, before + HOUR);
+		if (i % 64 == 0)
+			check(kvs__clock_now(&kv->clock) >= before);
+	}
+	util_note("of %zu near deadlines %zu were certain, of as many far ones %zu%s", rounds, sure,
+		  far, kv->clock.rseq ? "" : ": the clock is always read here");
+	check(kv->clock.rseq ? far >= rounds / 4 : far + sure == 0);
+	check_ok(kvs_free(kv));
+}
+
+/*
+ * Whoever has slept knows nothing: the machine may have been suspended meanwhile. As it would be then: the reading that
+ * the thread has lies an hour back.
+ */
+static void test_no_bound_outlives_a_sleep(void **state)
+{
+	struct kvs *kv = NULL;
+
+	(void)state;
+	check_ok(kvs_open(NULL, &kv));
+	for (unsigned i = 0; i < 50; i++) {
+		int64_t now = kvs__clock_now(&kv->clock);
+
+		kvs__reading.ms = now - HOUR;
+		check(poll(NULL, 0, 1) == 0);
+		check(!kvs__clock_is_before(&kv->clock, now));
+	}
+	check_ok(kvs_free(kv));
+}
+
 static void test_a_clock_needs_both_functions(void **state)
 {
 	struct kvs_clock half = { hand_boot, NULL, NULL };
@@ -588,6 +650,8 @@ int main(void)
 		cmocka_unit_test(test_the_wall_clock_may_jump_by_a_year_both_ways),
 		cmocka_unit_test(test_a_suspend_counts),
 		cmocka_unit_test(test_the_system_clock),
+		cmocka_unit_test(test_the_bound_is_never_behind_the_clock),
+		cmocka_unit_test(test_no_bound_outlives_a_sleep),
 		cmocka_unit_test(test_a_clock_needs_both_functions),
 		cmocka_unit_test(test_a_clock_that_never_stands_still_lets_no_snapshot_begin),
 		cmocka_unit_test(test_items_of_a_batch_have_deadlines_of_their_own),
