@@ -67,6 +67,16 @@ static void thread_exits(void *arg)
 	memset(tls, 0, sizeof(*tls));
 }
 
+/*
+ * The thread that ends the process ends without thread_exits. Its slots stay with their stores, as no lock may be
+ * waited for here; a call that comes later still attaches it anew.
+ */
+static __attribute__((destructor)) void process_exits(void)
+{
+	free(kvs__tls.entry);
+	memset(&kvs__tls, 0, sizeof(kvs__tls));
+}
+
 static void exit_key_make(void)
 {
 	exit_key_made = pthread_key_create(&exit_key, thread_exits) == 0;

@@ -18,7 +18,7 @@
 #define NODES_MAX 4096u
 #define SWITCHES_MAX 64u
 #define TIMEOUT_S 60u /* CPU time of 1,024 schedules: more, and one does not end */
-#define STUCK_S 900u  /* their time by the clock: more, and one waits for something real */
+#define STUCK_S 200u  /* their time by the clock: more, and one waits for something real */
 
 void kvs__yield(const char *file, int line);
 
