@@ -286,14 +286,9 @@ KVS_API int kvs_batch_get(struct kvs *kv, struct kvs_get_item *items, size_t n, 
 KVS_API int kvs_batch_get_alloc(struct kvs *kv, struct kvs_get_item *items, size_t n,
 				struct kvs_batch_counts *ret_counts)
 {
-	int err;
-
-	if (n != 1 || unlikely(!items) || unlikely(!kv))
+	if (n != 1 || ret_counts || unlikely(!items) || unlikely(!kv))
 		return kvs__batch_get_alloc(kv, items, n, ret_counts);
-	err = answer_one(items, get_alloc_here(kv, items->key, &items->value));
-	if (ret_counts)
-		count_one(items, ret_counts);
-	return err;
+	return answer_one(items, get_alloc_here(kv, items->key, &items->value));
 }
 
 KVS_API int kvs_batch_borrow(struct kvs *kv, struct kvs_get_item *items, size_t n,
