@@ -63,11 +63,13 @@ KVS_INLINE bool pass(struct kvs__probe *p)
 {
 	const struct kvs__entry *e = kvs__link_entry(p->link);
 	uint64_t word = load_seq_cst(&e->next);
+	unsigned before = kvs__order_key(e->order) < kvs__order_key(p->order);
+	unsigned within = word <= p->limit;
+	unsigned entry = !kvs__link_to_head(word);
 
 	KVS_COUNT_STEP();
 	/* One branch for all. Other heads are rare, and left to the answer. */
-	if ((kvs__order_key(e->order) < kvs__order_key(p->order)) & (word <= p->limit) &
-	    !kvs__link_to_head(word)) {
+	if (before & within & entry) {
 		p->link = word;
 		__builtin_prefetch(kvs__link_entry(word));
 		return true;

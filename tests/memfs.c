@@ -97,7 +97,7 @@ static void name_add(const char *text, unsigned inode)
 		fs.inode[inode].links++;
 		return;
 	}
-	check(!"no room for a name");
+	util_fail(__FILE__, __LINE__, "no room for a name");
 }
 
 static void inode_drop(struct inode *i)
@@ -130,7 +130,7 @@ static unsigned inode_make(unsigned mode)
 		fs.inode[i].mode = mode;
 		return i;
 	}
-	check(!"no room for a file");
+	util_fail(__FILE__, __LINE__, "no room for a file");
 	return 0;
 }
 

@@ -48,10 +48,9 @@ static const char usage[] =
 	"Exit status: 0 all went well, 1 get: no such key, 2 bad command line or bad text, 3 the file is\n"
 	"damaged, 4 it was written by a newer version, 5 a system call failed, 6 no memory.\n";
 
-static enum exit_code complain(enum exit_code code, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
+static int complain(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-static enum exit_code complain(enum exit_code code, const char *format, ...)
+static int complain(int code, const char *format, ...)
 {
 	va_list args;
 
@@ -63,14 +62,14 @@ static enum exit_code complain(enum exit_code code, const char *format, ...)
 	return code;
 }
 
-static enum exit_code misused(const char *what)
+static int misused(const char *what)
 {
 	(void)complain(EXIT_USAGE, "%s", what);
 	fputs("Try \"" PROGRAM " --help\".\n", stderr);
 	return EXIT_USAGE;
 }
 
-static enum exit_code code_of(int err)
+static int code_of(int err)
 {
 	switch (err) {
 	case KVS_ERR_CORRUPTED_SNAPSHOT:
@@ -85,7 +84,7 @@ static enum exit_code code_of(int err)
 }
 
 /* Name the file, the place in it, and the cause. */
-static enum exit_code file_failed(const char *path, int err, const struct kvs_file_error *e)
+static int file_failed(const char *path, int err, const struct kvs_file_error *e)
 {
 	if (!e->cause)
 		return complain(code_of(err), "%s: %s", path, kvs_strerror(err));
@@ -96,7 +95,7 @@ static enum exit_code file_failed(const char *path, int err, const struct kvs_fi
 			kvs_strerror(err), e->cause);
 }
 
-static enum exit_code output_done(void)
+static int output_done(void)
 {
 	if (fflush(stdout) != 0 || ferror(stdout))
 		return complain(EXIT_IO, "standard output: %s", strerror(errno));
@@ -116,7 +115,7 @@ struct reading {
 	struct kvs_file_info info;
 };
 
-static enum exit_code reading_begin(struct reading *r, const char *path)
+static int reading_begin(struct reading *r, const char *path)
 {
 	int err;
 
@@ -133,7 +132,7 @@ static enum exit_code reading_begin(struct reading *r, const char *path)
 #define REDRAW 65536u /* entries */
 
 /* Go through all entries, with a progress bar on a terminal. */
-static enum exit_code read_all(const char *path, const char *what, entry_fn fn, void *arg)
+static int read_all(const char *path, const char *what, entry_fn fn, void *arg)
 {
 	struct progress progress;
 	struct kvs_item item;
@@ -143,7 +142,7 @@ static enum exit_code read_all(const char *path, const char *what, entry_fn fn, 
 	int err = 0;
 
 	if (result != EXIT_GOOD)
-		return (enum exit_code)result;
+		return result;
 	progress_begin(&progress, what);
 	while (result == EXIT_GOOD && (err = kvs_file_next(r.file, &item)) == 0) {
 		if (n++ % REDRAW == 0)
@@ -154,13 +153,13 @@ static enum exit_code read_all(const char *path, const char *what, entry_fn fn, 
 	if (result == EXIT_GOOD && err != KVS_ERR_NOT_FOUND)
 		result = file_failed(path, err, &r.error);
 	kvs_file_close(r.file);
-	return result == DONE ? EXIT_GOOD : (enum exit_code)result;
+	return result == DONE ? EXIT_GOOD : result;
 }
 
-static enum exit_code do_info(const char *path)
+static int do_info(const char *path)
 {
 	struct reading r;
-	enum exit_code code = reading_begin(&r, path);
+	int code = reading_begin(&r, path);
 	time_t seconds;
 	char when[32] = "?";
 	struct tm tm;
@@ -197,7 +196,7 @@ static int count_entry(const struct kvs_item *item, void *arg)
 	return EXIT_GOOD;
 }
 
-static enum exit_code store_failed(const char *what, int err)
+static int store_failed(const char *what, int err)
 {
 	return complain(code_of(err), "%s: %s", what, kvs_strerror(err));
 }
@@ -209,7 +208,7 @@ static int draw_progress(uint64_t done, uint64_t total, void *arg)
 }
 
 /* That no key comes twice only a store can say. */
-static enum exit_code verify_keys(const char *path)
+static int verify_keys(const char *path)
 {
 	struct kvs_load_options o = KVS_LOAD_OPTIONS_INIT;
 	struct kvs_file_error error = { 0, 0, 0, NULL };
@@ -229,10 +228,10 @@ static enum exit_code verify_keys(const char *path)
 	return err ? file_failed(path, err, &error) : EXIT_GOOD;
 }
 
-static enum exit_code do_verify(const char *path)
+static int do_verify(const char *path)
 {
 	struct counts c = { 0, 0, 0, 0 };
-	enum exit_code code = read_all(path, "reading", count_entry, &c);
+	int code = read_all(path, "reading", count_entry, &c);
 
 	if (code == EXIT_GOOD)
 		code = verify_keys(path);
@@ -253,9 +252,9 @@ static int dump_entry(const struct kvs_item *item, void *arg)
 	return complain(EXIT_IO, "standard output: %s", strerror(errno));
 }
 
-static enum exit_code do_dump(const char *path)
+static int do_dump(const char *path)
 {
-	enum exit_code code = read_all(path, "dumping", dump_entry, NULL);
+	int code = read_all(path, "dumping", dump_entry, NULL);
 
 	return code == EXIT_GOOD ? output_done() : code;
 }
@@ -279,11 +278,11 @@ static int get_entry(const struct kvs_item *item, void *arg)
 	return DONE;
 }
 
-static enum exit_code do_get(const char *path, char *key)
+static int do_get(const char *path, char *key)
 {
 	struct wanted w = { key, strlen(key), false };
 	enum tsv_error bad = tsv_unescape(key, w.len, &w.len);
-	enum exit_code code;
+	int code;
 
 	if (bad)
 		return complain(EXIT_USAGE, "the key: %s", tsv_reason(bad));
@@ -295,7 +294,7 @@ static enum exit_code do_get(const char *path, char *key)
 
 /* ---- Making ----------------------------------------------------------------------------- */
 
-static enum exit_code fill(struct kvs *kv, const char *input, const struct rows *rows)
+static int fill(struct kvs *kv, const char *input, const struct rows *rows)
 {
 	uint64_t i;
 
@@ -315,7 +314,7 @@ static enum exit_code fill(struct kvs *kv, const char *input, const struct rows 
 	return EXIT_GOOD;
 }
 
-static enum exit_code save(struct kvs *kv, const char *path)
+static int save(struct kvs *kv, const char *path)
 {
 	struct kvs_save_options o = KVS_SAVE_OPTIONS_INIT;
 	struct kvs_file_error error = { 0, 0, 0, NULL };
@@ -331,11 +330,11 @@ static enum exit_code save(struct kvs *kv, const char *path)
 	return err ? file_failed(path, err, &error) : EXIT_GOOD;
 }
 
-static enum exit_code do_load(const char *path, const char *input)
+static int do_load(const char *path, const char *input)
 {
 	struct rows_error bad;
 	struct rows rows;
-	enum exit_code code;
+	int code;
 	struct kvs *kv;
 	int err;
 
@@ -361,7 +360,7 @@ static enum exit_code do_load(const char *path, const char *input)
 
 /* ---- The command line ------------------------------------------------------------------- */
 
-static enum exit_code snapshot_command(int argc, char **argv)
+static int snapshot_command(int argc, char **argv)
 {
 	const char *what = argc > 0 ? argv[0] : "";
 
