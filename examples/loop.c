@@ -36,7 +36,7 @@ int main(void)
 	if (kvs_open(&options, &kv) || pipe(ends))
 		return 1;
 	for (c = 0; c < REQUESTS; c++)
-		if (write(ends[1], "abc" + c % 3, 1) != 1)
+		if (write(ends[1], &"abc"[c % 3], 1) != 1)
 			return 1;
 	input.fd = ends[0];
 	input.events = POLLIN;
