@@ -120,12 +120,15 @@ static pid_t fork_bracketed(void)
 {
 	pid_t pid;
 
+	util_steps_hold(); /* the child may allocate */
 	check_ok(kvs_fork_before());
 	pid = util_fork();
-	if (pid == 0)
+	if (pid == 0) {
 		check_ok(kvs_fork_child());
-	else
+	} else {
 		kvs_fork_parent();
+		util_steps_resume();
+	}
 	return pid;
 }
 
@@ -305,10 +308,12 @@ static void work(size_t index, void *arg)
 		uint64_t number = 10000 + rng_below(&r, 3000);
 
 		check_pattern(l->kv, number % KEYS, number % KEYS % 60, number % KEYS);
+		util_step_begin();
 		if (rng_below(&r, 2) == 0)
 			set_pattern(l->kv, number, 30, number);
 		else
 			(void)kvs_delete(l->kv, make_key(mine, number), NULL);
+		util_step_end();
 	}
 }
 

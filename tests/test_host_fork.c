@@ -31,10 +31,12 @@ static void write_some(struct load *l, struct rng *r)
 		struct kvs *kv = rng_below(r, 2) ? l->a : l->b;
 		uint64_t first = CHURN_FIRST + 1000 * rng_below(r, 2);
 
+		util_step_begin();
 		for (uint64_t i = 0; i < 300; i++)
 			set_pattern(kv, first + i, 30, i);
 		for (uint64_t i = 0; i < 300; i++)
 			(void)kvs_delete(kv, make_key(room, first + i), NULL);
+		util_step_end();
 		atomic_fetch_add(&l->writes, 600);
 	}
 }
@@ -71,12 +73,14 @@ static void call_first(struct load *l)
 		struct beginner beginner[BEGINNERS];
 		pthread_t thread[BEGINNERS];
 
+		util_step_begin();
 		for (unsigned i = 0; i < BEGINNERS; i++) {
 			beginner[i] = (struct beginner){ l, 40 * i };
 			check(pthread_create(&thread[i], NULL, first_call, &beginner[i]) == 0);
 		}
 		for (unsigned i = 0; i < BEGINNERS; i++)
 			check(pthread_join(thread[i], NULL) == 0);
+		util_step_end();
 		atomic_fetch_add(&l->first_calls, BEGINNERS);
 	}
 }
@@ -155,8 +159,10 @@ static void fork_once(struct load *l, bool bracketed)
 {
 	pid_t pid;
 
-	if (bracketed)
+	if (bracketed) {
+		util_steps_hold(); /* its child allocates */
 		check_ok(kvs_fork_before());
+	}
 	pid = util_fork();
 	if (pid == 0) {
 #ifdef KVS_TSAN
@@ -166,8 +172,10 @@ static void fork_once(struct load *l, bool bracketed)
 			check_ok(kvs_fork_child());
 		child(l, bracketed);
 	}
-	if (bracketed)
+	if (bracketed) {
 		kvs_fork_parent();
+		util_steps_resume();
+	}
 	check_child(pid);
 	check_stable(l->a);
 }

@@ -370,6 +370,67 @@ void run_threads(size_t count, crew_fn fn, void *arg)
 	crew_join(&crew);
 }
 
+#ifdef KVS_ASAN
+
+/* Taken first, so that steps do not starve a fork. */
+static pthread_mutex_t next_step = PTHREAD_MUTEX_INITIALIZER;
+static pthread_rwlock_t steps = PTHREAD_RWLOCK_INITIALIZER;
+
+void util_step_begin(void)
+{
+	pthread_mutex_lock(&next_step);
+	pthread_rwlock_rdlock(&steps);
+	pthread_mutex_unlock(&next_step);
+}
+
+void util_step_end(void)
+{
+	pthread_rwlock_unlock(&steps);
+}
+
+void util_steps_hold(void)
+{
+	pthread_mutex_lock(&next_step);
+	pthread_rwlock_wrlock(&steps);
+}
+
+void util_steps_resume(void)
+{
+	pthread_rwlock_unlock(&steps);
+	pthread_mutex_unlock(&next_step);
+}
+
+/* In a child nobody is in a step. */
+static void forget_steps(void)
+{
+	next_step = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	steps = (pthread_rwlock_t)PTHREAD_RWLOCK_INITIALIZER;
+}
+
+#else
+
+void util_step_begin(void)
+{
+}
+
+void util_step_end(void)
+{
+}
+
+void util_steps_hold(void)
+{
+}
+
+void util_steps_resume(void)
+{
+}
+
+static void forget_steps(void)
+{
+}
+
+#endif
+
 /* A child's copy of what the parent's other threads had is nobody's: no leak of the library's. */
 static void forget_leaks(void)
 {
@@ -389,6 +450,7 @@ pid_t util_fork(void)
 	if (pid == 0) {
 		place = PLACE_CHILD;
 		alarm(timeout_seconds());
+		forget_steps();
 		forget_leaks();
 	}
 	return pid;

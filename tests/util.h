@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <cmocka.h>
 
+#include "compiler.h"
 #include "kvs.h"
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
@@ -129,6 +130,17 @@ void crew_join(struct crew *crew);
 
 /* run_threads - crew_start and crew_join. */
 void run_threads(size_t count, crew_fn fn, void *arg);
+
+/*
+ * The address sanitizer's allocator holds no lock of its own across fork(): a child that allocates hangs
+ * if another thread was in it. There, what a thread does between util_step_begin() and util_step_end()
+ * is never met by a fork made between util_steps_hold() and util_steps_resume(). In all other builds
+ * the four do nothing, and a fork meets the threads anywhere.
+ */
+void util_step_begin(void);
+void util_step_end(void);
+void util_steps_hold(void);
+void util_steps_resume(void);
 
 /* util_fork - fork(); in the child failed checks make it exit with code 1, and a watchdog runs. */
 pid_t util_fork(void);
