@@ -30,7 +30,7 @@ namespace
 
 constexpr uint64_t steps_allowed = 128;
 
-struct tally {
+struct step_count {
 	uint64_t most = 0;
 	uint64_t sum = 0;
 	uint64_t above_16 = 0;
@@ -43,10 +43,10 @@ struct tally {
 	}
 };
 
-tally insert_all(struct kvs *kv, uint64_t keys)
+step_count insert_all(struct kvs *kv, uint64_t keys)
 {
 	pair_maker pair({ keys, 12, 8 });
-	tally t;
+	step_count t;
 
 	for (uint64_t i = 0; i < keys; i++) {
 		bytes key;
@@ -72,7 +72,7 @@ int main(int argc, char **argv)
 {
 	uint64_t keys = argc > 1 ? number_of("KEYS", argv[1]) : 10000000;
 	struct kvs *kv;
-	tally t;
+	step_count t;
 
 	if (kvs_open(nullptr, &kv) != KVS_OK)
 		return 1;
