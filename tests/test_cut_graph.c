@@ -774,28 +774,6 @@ static bool is_enough(const struct totals *sum, size_t histories)
 	       sum->during >= 4 * histories;
 }
 
-static void test_histories_with_snapshots_are_linearizable(void **state)
-{
-	size_t histories = util_scaled_full(6, 50, 200, 10000);
-	struct run *run = calloc(1, sizeof(*run));
-	struct totals sum = { .histories = 0 };
-
-	(void)state;
-	check(run != NULL);
-	for (run->number = 0; run->number < histories || !is_enough(&sum, histories); run->number++)
-		run_history(run, &sum);
-	util_note(
-		"%llu histories, %llu operations, %llu snapshots, %llu keys absent in one, %llu deletes",
-		(unsigned long long)sum.histories, (unsigned long long)sum.operations,
-		(unsigned long long)sum.snapshots, (unsigned long long)sum.absent,
-		(unsigned long long)sum.deletes);
-	util_note("operations that overlap a begin %llu, violations 0, undecided %llu",
-		  (unsigned long long)sum.during, (unsigned long long)sum.undecided);
-	check_u64(sum.undecided, 0);
-	check(is_enough(&sum, histories));
-	free(run);
-}
-
 /* Whether the clock has taken from under the snapshots what they were to have, often enough. */
 static bool is_enough_time(const struct totals *sum, size_t histories)
 {
@@ -804,33 +782,48 @@ static bool is_enough_time(const struct totals *sum, size_t histories)
 	       sum->during >= 4 * histories;
 }
 
-static void test_histories_with_deadlines_and_snapshots_are_linearizable(void **state)
+/* Histories, as many as were asked for and until as much has happened in them as must. */
+static struct totals run_histories(bool timed, size_t histories,
+				   bool (*enough)(const struct totals *sum, size_t histories))
 {
-	size_t histories = util_scaled_full(30, 40, 200, 10000);
 	struct run *run = calloc(1, sizeof(*run));
 	struct totals sum = { .histories = 0 };
 
-	(void)state;
 	check(run != NULL);
-	run->timed = true;
-	for (run->number = 0; run->number < histories || !is_enough_time(&sum, histories);
-	     run->number++)
+	run->timed = timed;
+	for (; run->number < histories || !enough(&sum, histories); run->number++)
 		run_history(run, &sum);
+	free(run);
 	util_note("%llu histories, %llu operations, %llu snapshots, %llu moves of the clock",
 		  (unsigned long long)sum.histories, (unsigned long long)sum.operations,
 		  (unsigned long long)sum.snapshots, (unsigned long long)sum.moves);
-	util_note("in snapshots: %llu keys absent, %llu with a deadline; handed over to them %llu; "
-		  "expirations %llu",
-		  (unsigned long long)sum.absent, (unsigned long long)sum.timed,
-		  (unsigned long long)sum.handed, (unsigned long long)sum.expired);
 	util_note(
-		"operations that overlap a begin %llu, violations 0, undecided %llu, explained by the "
-		"exception only %llu",
-		(unsigned long long)sum.during, (unsigned long long)sum.undecided,
-		(unsigned long long)sum.excepted);
+		"%llu keys absent in a snapshot, %llu deletes, operations that overlap a begin %llu",
+		(unsigned long long)sum.absent, (unsigned long long)sum.deletes,
+		(unsigned long long)sum.during);
+	util_note("violations 0, undecided %llu, explained by the exception only %llu",
+		  (unsigned long long)sum.undecided, (unsigned long long)sum.excepted);
 	check_u64(sum.undecided, 0);
-	check(is_enough_time(&sum, histories));
-	free(run);
+	check(enough(&sum, histories));
+	return sum;
+}
+
+static void test_histories_with_snapshots_are_linearizable(void **state)
+{
+	(void)state;
+	(void)run_histories(false, util_scaled_full(6, 50, 200, 10000), is_enough);
+}
+
+static void test_histories_with_deadlines_and_snapshots_are_linearizable(void **state)
+{
+	struct totals sum;
+
+	(void)state;
+	sum = run_histories(true, util_scaled_full(30, 40, 200, 10000), is_enough_time);
+	util_note(
+		"in snapshots: keys with a deadline %llu; handed over to them %llu; expirations %llu",
+		(unsigned long long)sum.timed, (unsigned long long)sum.handed,
+		(unsigned long long)sum.expired);
 }
 
 int main(void)
