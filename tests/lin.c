@@ -36,7 +36,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const kind_names[LIN_NAMES] = {
+const char *const lin_kind_names[LIN_NAMES] = {
 	"set",    "add", "replace", "compare_and_set", "get_and_set", "get_and_delete",
 	"delete", "get", "exists",  "expire",          "touch",       "clock",
 };
@@ -59,7 +59,7 @@ static void say_op(struct lin_verdict *v, const char *before, const struct lin_o
 	snprintf(text, sizeof(text),
 		 "%s[%" PRIu64 " %" PRIu64 "] %s key %" PRIu32 " -> %s version %" PRIu64
 		 " value %#" PRIx64 " before %" PRIu64 " ttl %" PRId64 " expires %" PRId64,
-		 before, op->start, op->end, kind_names[op->kind], op->key,
+		 before, op->start, op->end, lin_kind_names[op->kind], op->key,
 		 answer_names[op->answer], op->version, op->value, op->before, op->ttl,
 		 op->expires);
 	say(v, text);

@@ -41,6 +41,9 @@ enum lin_kind {
 	LIN_NAMES
 };
 
+/* lin_kind_names - As in what is printed. */
+extern const char *const lin_kind_names[LIN_NAMES];
+
 enum lin_answer { LIN_OK, LIN_NOT_FOUND, LIN_DUPLICATE, LIN_MISMATCH, LIN_ANSWERS };
 
 /*

@@ -32,7 +32,7 @@ declare -A with=([memfs]=files) # a part that another part needs
 
 link() { # DIRECTORY PROGRAM
 	local sources=("$root/tests/util.c" "$root/tests/configs.c") part
-	for part in cut_graph cut_near files lin memfs; do
+	for part in cut_graph cut_near files lin lin_rows lin_run memfs; do
 		if grep -qE "#include \"($part|${with[$part]:-$part}).h\"" "$root/tests/$2.c"; then
 			sources+=("$root/tests/$part.c")
 		fi
