@@ -20,7 +20,7 @@
  *             last call on its store. No thread needs to register; a thread may exit at any time.
  * Waiting     Only kvs_open, kvs_close, kvs_free, kvs_clear, kvs_drain, kvs_run, kvs_fork_before, kvs_save, kvs_load
  *             and the calls of a snapshot wait for other threads. Inside the caller's own read section they answer
- *             KVS_ERR_IN_READ_SECTION and change nothing.
+ *             KVS_ERR_IN_READ_SECTION and change nothing; on a thread of a store, so in a stall function, KVS_ERR_BUSY.
  * Versions    Every entry carries a version (56 bits, never 0). It is never repeated in a store.
  *             It grows along a key while the key stays, and a write that starts after another
  *             write of that key returned has the greater one.
@@ -275,8 +275,8 @@ enum kvs_route {
  *
  * @age_ms      how long the oldest grace period has been waited for; a lower bound of the section's age.
  * @deferred    bytes that wait, at present.
- * Context      The store's thread "kvs-maint", or the caller of kvs_run. It may read and write the store; the
- *              calls that wait answer KVS_ERR_BUSY on the store's thread. It must not call kvs_free.
+ * Context      The store's thread "kvs-maint", or the caller of kvs_run. It may read and write this store and others; the
+ *              calls that wait, on whatever store, answer KVS_ERR_BUSY on a store's thread. It must not call kvs_free.
  */
 typedef void (*kvs_stall_fn)(struct kvs *kv, uint64_t age_ms, uint64_t deferred, void *ctx);
 
@@ -388,7 +388,8 @@ KVS_API int kvs_options_check(const struct kvs_options *opts, const char **ret_o
  *
  * @opts        NULL for all defaults. Copied; may be forgotten afterwards.
  * Returns      0, what kvs_options_check() returns, KVS_ERR_NO_MEMORY (also: no thread to be had),
- *              KVS_ERR_IO (the system has no random bytes for the hash key), KVS_ERR_IN_READ_SECTION.
+ *              KVS_ERR_IO (the system has no random bytes for the hash key), KVS_ERR_IN_READ_SECTION,
+ *              KVS_ERR_BUSY (on a thread of a store).
  * Threads      Starts two: "kvs-rcu" (runs deferred frees) and "kvs-maint" (hands over idle
  *              batches, finishes growth, shrinks, gives memory back). Both block every signal. With
  *              KVS_OPEN_NO_THREADS none: see kvs_run.
@@ -1048,12 +1049,12 @@ KVS_API int kvs_thread_attach(struct kvs *kv);
  * using its copy of the store. Once per process, however many stores are open; not from two
  * threads at once. Call before, fork, then parent in the parent and child in the child.
  * Without kvs_fork_before the child may only read and call _exit. A snapshot that is open goes on in the
- * parent; in the child it is over, and its handle must not be used. What other threads' writes held at the fork
- * stays allocated in the child until the store is freed.
+ * parent; in the child it is over, and its handle must not be used. So it is with a load. What other threads' writes
+ * held at the fork, and what a load had built, stays allocated in the child until the store is freed.
  *
- * kvs_fork_before returns 0 or KVS_ERR_IN_READ_SECTION; then nothing is held. kvs_fork_child
- * starts new threads for every open store that had some: 0 or KVS_ERR_NO_MEMORY (a store without its threads
- * works as if opened with KVS_OPEN_NO_THREADS: see kvs_run).
+ * kvs_fork_before returns 0, KVS_ERR_IN_READ_SECTION or KVS_ERR_BUSY (on a thread of a store); on an error
+ * nothing is held. kvs_fork_child starts new threads for every open store that had some: 0 or KVS_ERR_NO_MEMORY (a
+ * store without its threads works as if opened with KVS_OPEN_NO_THREADS: see kvs_run).
  */
 KVS_API KVS_MUST_CHECK int kvs_fork_before(void);
 KVS_API void kvs_fork_parent(void);

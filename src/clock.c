@@ -15,8 +15,10 @@
  * it reads counter and clock. While the mark is there, the thread has run on one processor all the time, and the bound
  * holds; else the clock is read, and the mark set again.
  *
- * Only on x86-64, with a kernel and a C library that know rseq, and where the kernel itself keeps time by this
- * counter; never by a user's clock. Others that use rseq_cs take the mark away: that costs a reading.
+ * From Linux 6.19 on the pointer stays when a thread is stopped inside a system call, whatever the header says. So the
+ * kernel is asked: a thread that sleeps must find its mark gone, each time of several, or there is no bound. Only on
+ * x86-64, with a C library that knows rseq, and where the kernel itself keeps time by this counter; never by a
+ * user's clock. Others that use rseq_cs take the mark away: that costs a reading.
  */
 #include "clock.h"
 
@@ -28,6 +30,7 @@
 #define NS_PER_MS INT64_C(1000000)
 #define MS_PER_S INT64_C(1000)
 #define OFFSET_TRIES 16u
+#define SLEEPS 8
 
 static int64_t ns_of(clockid_t id)
 {
@@ -82,20 +85,59 @@ static bool counter_is_trusted(void)
 	return memcmp(name, "tsc\n", sizeof(name)) == 0;
 }
 
-static ptrdiff_t rseq_find(void)
+/* Is the mark of whoever sleeps in the kernel always gone, and are there as many cycles in the time as there should be? */
+static bool sleep_takes_the_mark(ptrdiff_t rseq)
 {
-	return __rseq_size && counter_is_trusted() ? __rseq_offset : 0;
+	const struct timespec shortest = { 0, 1 };
+	uint64_t cycles = __builtin_ia32_rdtsc();
+	int64_t ns = ns_of(CLOCK_BOOTTIME);
+	int i;
+
+	for (i = 0; i < SLEEPS; i++) {
+		kvs__clock_mark_set(rseq);
+		(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &shortest, NULL);
+		if (kvs__clock_mark_get(rseq) == &kvs__clock_mark)
+			return false;
+	}
+	ns = ns_of(CLOCK_BOOTTIME) - ns;
+	cycles = __builtin_ia32_rdtsc() - cycles;
+	return cycles * (uint64_t)NS_PER_MS >= (uint64_t)ns << KVS__CLOCK_CYCLES;
 }
 
-/* The mark comes first: a thread that is preempted from here on loses it. */
+/* Once in a process: it takes a millisecond. */
+static ptrdiff_t rseq_find(void)
+{
+	enum { UNKNOWN, USABLE, NOT_USABLE };
+	static _Atomic(uint32_t) found;
+	uint32_t is = load_relaxed(&found);
+
+	if (is == UNKNOWN) {
+		is = __rseq_size && counter_is_trusted() && sleep_takes_the_mark(__rseq_offset)
+			     ? USABLE
+			     : NOT_USABLE;
+		store_relaxed(&found, is);
+	}
+	return is == USABLE ? __rseq_offset : 0;
+}
+
+/*
+ * The mark comes first: a thread that is preempted from here on loses it. A signal handler may set it again, which
+ * says nothing of what was read here before: then nothing is known.
+ */
 static int64_t read_marking(ptrdiff_t rseq)
 {
+	static _Thread_local volatile uint32_t readings;
+	uint32_t n = readings + 1;
 	struct kvs__reading r;
 
+	readings = n;
 	kvs__clock_mark_set(rseq);
 	r.cycles = __builtin_ia32_rdtsc();
 	r.ms = ns_of(CLOCK_BOOTTIME) / NS_PER_MS;
 	kvs__reading = r;
+	__asm__ __volatile__("" : : : "memory");
+	if (readings != n)
+		kvs__reading.cycles = 0;
 	return r.ms;
 }
 #else

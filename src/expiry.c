@@ -264,6 +264,15 @@ static void fired(struct shift *s, struct kvs__table *t, struct kvs__view view,
 	bury(s, e);
 }
 
+/*
+ * An entry that is in no list yet: of a load under way. Without one it is of contents that were exchanged, which are
+ * freed, timer or not; or of a load that a fork has left behind.
+ */
+static bool awaits_its_contents(struct kvs *kv, struct kvs__entry *e)
+{
+	return !kvs__word_is_marked(load_seq_cst(&e->next)) && load_seq_cst(&kv->loading);
+}
+
 /* A timer came off the wheel: remove its entry, if it is still in the list. */
 static void fire(struct shift *s, struct kvs__root *root, struct kvs__entry *e)
 {
@@ -281,7 +290,7 @@ static void fire(struct shift *s, struct kvs__root *root, struct kvs__entry *e)
 		view = kvs__cut_view(&s->kv->cut);
 		kvs__find(t, &target.wanted, &p);
 		if (p.match != e) {
-			if (!kvs__word_is_marked(load_seq_cst(&e->next)))
+			if (awaits_its_contents(s->kv, e))
 				kvs__wheel_add_later(&s->x->wheel, timer);
 			return;
 		}

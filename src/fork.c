@@ -90,8 +90,8 @@ static void forget_threads(struct kvs__home *h, void *arg)
 	/* A snapshot that was open goes on in the parent; here its parts belong to nobody. */
 	store_seq_cst(&kv->cut.mode, KVS__QUIET);
 	store_seq_cst(&kv->cut.running, NULL);
-	kv->loading =
-		false; /* likewise a load; what it had built is lost to the child until the store is freed */
+	/* Likewise a load: what it had built is lost to the child until the store is freed, its timers once they are due. */
+	store_seq_cst(&kv->loading, 0);
 }
 
 static void restart(struct kvs__home *h, void *arg)
@@ -111,6 +111,8 @@ KVS_API int kvs_fork_before(void)
 {
 	if (kvs__rcu_read_ongoing())
 		return KVS_ERR_IN_READ_SECTION;
+	if (kvs__maintainer_is_here())
+		return KVS_ERR_BUSY;
 	kvs__homes_lock();
 	kvs__home_each(hold, NULL);
 	kvs__home_each(wait_for_queueing, NULL);

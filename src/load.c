@@ -472,10 +472,10 @@ static int begin(struct kvs *kv)
 		return err;
 	if (kvs__pool_is_typed(&kv->pool) && !kv->pool.type.decode)
 		err = KVS_ERR_TYPED;
-	else if (kv->loading || load_seq_cst(&kv->cut.running))
+	else if (load_seq_cst(&kv->loading) || load_seq_cst(&kv->cut.running))
 		err = KVS_ERR_BUSY;
 	else
-		kv->loading = true;
+		store_seq_cst(&kv->loading, 1);
 	kvs__admin_unlock(kv);
 	return err;
 }
@@ -487,7 +487,6 @@ static int end(struct load *l, int err)
 	struct kvs__slot *slot = kvs__slot_get(&kv->home);
 
 	kvs__admin_lock(kv);
-	kv->loading = false;
 	if (!err && !slot)
 		err = KVS_ERR_NO_MEMORY;
 	if (!err && !load_seq_cst(&kv->root))
@@ -499,6 +498,9 @@ static int end(struct load *l, int err)
 	}
 	if (err && l->root)
 		kvs__root_discard(kv, l->root);
+	store_seq_cst(
+		&kv->loading,
+		0); /* nobody is about any more who looks for its keys in the contents before */
 	kvs__admin_unlock(kv);
 	return err;
 }
@@ -549,7 +551,7 @@ KVS_API int kvs_load(struct kvs *kv, const char *path, const struct kvs_load_opt
 	l = kvs__mem_zalloc(&kv->pool.mem, sizeof(*l));
 	if (!l) {
 		kvs__admin_lock(kv);
-		kv->loading = false;
+		store_seq_cst(&kv->loading, 0);
 		kvs__admin_unlock(kv);
 		return KVS_ERR_NO_MEMORY;
 	}

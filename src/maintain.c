@@ -495,16 +495,14 @@ static void sleep_until_woken(struct kvs__maintainer *m)
 	store_seq_cst(&m->idle, 0);
 }
 
-/* The store whose thread this is. */
-static __thread const struct kvs *maintained;
+static __thread bool is_a_stores; /* this thread */
 
 static void *maintain(void *arg)
 {
 	struct kvs *kv = arg;
 	struct kvs__maintainer *m = &kv->maintainer;
 
-	maintained = kv;
-
+	is_a_stores = true;
 	while (!load_seq_cst(&m->stop)) {
 		enum next next = pass(kv);
 
@@ -520,6 +518,7 @@ static void *maintain(void *arg)
 		while (sem_trywait(&m->wake) == 0)
 			; /* the pass that comes answers them all */
 	}
+	store_seq_cst(&m->idle, 0); /* wake it no more */
 	(void)sem_post(&m->ended);
 	return NULL;
 }
@@ -538,9 +537,9 @@ KVS_COLD void kvs__maintainer_hurry(struct kvs *kv)
 		(void)sem_post(&kv->maintainer.wake);
 }
 
-bool kvs__maintainer_is_self(const struct kvs *kv)
+bool kvs__maintainer_is_here(void)
 {
-	return maintained == kv;
+	return is_a_stores;
 }
 
 bool kvs__maintainer_start(struct kvs *kv)

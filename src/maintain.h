@@ -23,8 +23,11 @@ bool kvs__maintainer_start(struct kvs *kv);
 bool kvs__maintainer_stop(struct kvs *kv);
 void kvs__maintainer_join(struct kvs *kv);
 
-/* kvs__maintainer_is_self - Is the caller the store's thread? */
-bool kvs__maintainer_is_self(const struct kvs *kv);
+/*
+ * kvs__maintainer_is_here - Is the caller the thread of a store, whichever? Then it may wait for none: who closes that
+ * store waits for the thread, and who prepares a fork may hold what it waits for and wait for who closes.
+ */
+bool kvs__maintainer_is_here(void);
 
 /* kvs__maintain_now_ms - The clock of all this: the store's. */
 uint64_t kvs__maintain_now_ms(const struct kvs *kv);

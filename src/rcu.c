@@ -131,6 +131,33 @@ static void acquire_captured(const unsigned long *section)
 #define TSAN_ACQUIRE(p) ((void)(p))
 #endif
 
+static void leave_section(void)
+{
+#ifdef KVS_TSAN
+	if (depth) {
+		kvs__rcu_read_unlock();
+		return;
+	}
+#endif
+	urcu_bp_read_unlock();
+}
+
+/* The thread may be unregistered already: asking about its sections would register it anew, until it exits once more. */
+static bool is_registered(void)
+{
+#if defined(KVS_TSAN) || defined(KVS_RCU_LIBRARY_CALLS)
+	return true; /* not to be known */
+#else
+	return URCU_TLS(urcu_bp_reader) != NULL;
+#endif
+}
+
+void kvs__rcu_sections_end(void)
+{
+	while (is_registered() && urcu_bp_read_ongoing())
+		leave_section();
+}
+
 /* ---- the worker ---- */
 
 static void block_signals(sigset_t *old)

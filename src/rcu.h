@@ -107,6 +107,9 @@ void kvs__rcu_call(struct kvs__rcu_worker *w, struct kvs__rcu_head *head,
 /* kvs__rcu_wait - Wait until every section open now has ended. Not inside a section. */
 void kvs__rcu_wait(struct kvs__rcu_worker *w);
 
+/* kvs__rcu_sections_end - End those that the calling thread, which exits, has left open. */
+void kvs__rcu_sections_end(void);
+
 /* kvs__rcu_barrier - Wait for all callbacks of the process that are queued. In a fork's child only. */
 void kvs__rcu_barrier(void);
 

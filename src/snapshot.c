@@ -226,7 +226,7 @@ static int begin_held(struct kvs *kv, uint64_t max_memory, struct kvs_snapshot *
 	struct kvs_snapshot *s;
 	int err;
 
-	if (load_seq_cst(&kv->cut.running) || kv->loading)
+	if (load_seq_cst(&kv->cut.running) || load_seq_cst(&kv->loading))
 		return KVS_ERR_BUSY;
 	s = kvs__mem_lines(&kv->pool.mem, sizeof(*s));
 	if (!s)

@@ -180,7 +180,9 @@ bool kvs__threads_start(struct kvs *kv)
 		return false;
 	if (kvs__maintainer_start(kv))
 		return true;
+	kvs__admin_lock(kv); /* it waits for a grace period, which no fork may cut in two */
 	kvs__reclaim_stop(&kv->reclaim);
+	kvs__admin_unlock(kv);
 	return false;
 }
 
@@ -248,6 +250,8 @@ KVS_API int kvs_open(const struct kvs_options *opts, struct kvs **ret_kv)
 		return KVS_ERR_INVALID_ARGUMENT;
 	if (kvs__rcu_read_ongoing())
 		return KVS_ERR_IN_READ_SECTION;
+	if (kvs__maintainer_is_here())
+		return KVS_ERR_BUSY;
 	if (o.allocator)
 		mem.user = *o.allocator;
 	kv = kvs__mem_lines(&mem, sizeof(*kv));
@@ -285,7 +289,7 @@ int kvs__waiting_call_refused(const struct kvs *kv)
 {
 	if (kvs__rcu_read_ongoing())
 		return KVS_ERR_IN_READ_SECTION;
-	if (kvs__rcu_worker_is_self(&kv->reclaim.worker) || kvs__maintainer_is_self(kv))
+	if (kvs__rcu_worker_is_self(&kv->reclaim.worker) || kvs__maintainer_is_here())
 		return KVS_ERR_BUSY;
 	return KVS_OK;
 }

@@ -102,7 +102,8 @@ struct kvs {
 	KVS_LINE_ALIGNED pthread_mutex_t
 		admin;          /* clear, close, drain, fork and shrink, one at a time */
 	kvs__u32 admin_waiters; /* the maintainer lets them go first (a) */
-	bool loading;           /* a load builds new contents: no snapshot may begin (l) admin */
+	kvs__u32
+		loading; /* a load builds new contents: no snapshot may begin (a), set under admin */
 	struct kvs__reclaim reclaim;
 	struct kvs__maintainer maintainer;
 	struct kvs__expiry expiry;

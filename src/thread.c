@@ -60,6 +60,7 @@ static void thread_exits(void *arg)
 {
 	struct kvs__tls *tls = arg;
 
+	kvs__rcu_sections_end(); /* who has the lock may wait for this thread's */
 	kvs__homes_lock();
 	kvs__home_each(leave_if_mine, tls);
 	kvs__homes_unlock();

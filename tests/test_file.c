@@ -5,6 +5,7 @@
  */
 #include "configs.h"
 #include "files.h"
+#include "hand.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -894,6 +895,77 @@ static void test_a_store_closed_meanwhile(void **state)
 	check_ok(kvs_free(kv));
 }
 
+/* ---- A fork in the middle of a load ---- */
+
+#ifndef KVS_TSAN /* which can start no thread in a child */
+
+struct forking {
+	struct kvs *kv;
+	struct hand hand;
+	pid_t child; /* 0: not yet */
+};
+
+/* Let all deadlines pass. Nothing is left to be done then before the next write. */
+static void come_to_rest(struct forking *f)
+{
+	int next_ms = 0;
+
+	hand_set(&f->hand, 3600000);
+	for (unsigned i = 0; i < 20 && next_ms >= 0; i++)
+		check_ok(kvs_run(f->kv, 0, 0, &next_ms));
+	check(next_ms == -1);
+	check_u64(store_len(f->kv), 0);
+}
+
+static int fork_inside(uint64_t done, uint64_t total, void *arg)
+{
+	struct forking *f = arg;
+
+	if (f->child || done < total)
+		return 0;
+	check_ok(kvs_fork_before());
+	f->child = util_fork();
+	if (f->child == 0) {
+		check_ok(kvs_fork_child());
+		come_to_rest(f);
+		check_ok(kvs_save(f->kv, in_dir("g"), NULL)); /* no load is under way here */
+		check_ok(kvs_load(f->kv, in_dir("g"), NULL));
+		check_ok(kvs_free(f->kv));
+		util_child_done();
+	}
+	kvs_fork_parent();
+	return 0;
+}
+
+/* What the load has built by then is nobody's in the child; its timers come due there nevertheless. */
+static void test_a_load_that_a_fork_leaves_behind(void **state)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct kvs_load_options lo = KVS_LOAD_OPTIONS_INIT;
+	struct forking f = { .child = 0 };
+	char room[KEY_ROOM];
+
+	(void)state;
+	hand_init(&f.hand);
+	opts.flags = KVS_OPEN_NO_THREADS;
+	opts.clock = &f.hand.clock;
+	check_ok(kvs_open(&opts, &f.kv));
+	for (uint64_t i = 0; i < 1000; i++)
+		check_ok(kvs_set_ex(f.kv, make_key(room, i), kvs_str("timed"), kvs_after(60000),
+				    NULL));
+	check_ok(kvs_save(f.kv, in_dir("f"), NULL));
+	check_ok(kvs_clear(f.kv));
+	lo.progress = fork_inside;
+	lo.progress_arg = &f;
+	check_ok(kvs_load(f.kv, in_dir("f"), &lo));
+	check_child(f.child);
+	check_u64(store_len(f.kv), 1000);
+	come_to_rest(&f);
+	check_ok(kvs_free(f.kv));
+}
+
+#endif
+
 /* A store of objects whose decoding stops once, as a slow disk would stop a load, until the store was closed. */
 struct slow {
 	struct kvs_type type;
@@ -1136,6 +1208,9 @@ int main(void)
 		cmocka_unit_test(test_a_snapshot_keeps_both_out),
 		cmocka_unit_test(test_a_load_keeps_snapshots_out),
 		cmocka_unit_test(test_a_store_closed_meanwhile),
+#ifndef KVS_TSAN
+		cmocka_unit_test(test_a_load_that_a_fork_leaves_behind),
+#endif
 		cmocka_unit_test(test_a_store_of_deadlines_closed_meanwhile),
 		cmocka_unit_test(test_arguments),
 		cmocka_unit_test(test_a_file_read_entry_by_entry),

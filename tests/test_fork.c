@@ -604,6 +604,56 @@ static void test_close_and_fork_do_not_wait_for_each_other(void **state)
 	check_ok(kvs_free(c.kv));
 }
 
+struct waiting {
+	struct kvs *other;
+	_Atomic bool asked;
+};
+
+/* Any of these could be held up by who waits for this thread. */
+static void call_what_waits(struct kvs *kv, uint64_t age_ms, uint64_t deferred, void *ctx)
+{
+	struct waiting *w = ctx;
+	struct kvs_snapshot *snapshot;
+	struct kvs *third;
+
+	(void)age_ms;
+	(void)deferred;
+	if (atomic_load(&w->asked))
+		return; /* by now it may be closed */
+	check_status(kvs_clear(kv), KVS_ERR_BUSY);
+	check_status(kvs_clear(w->other), KVS_ERR_BUSY);
+	check_status(kvs_drain(w->other), KVS_ERR_BUSY);
+	check_status(kvs_close(w->other), KVS_ERR_BUSY);
+	check_status(kvs_free(w->other), KVS_ERR_BUSY);
+	check_status(kvs_snapshot_begin(w->other, NULL, &snapshot), KVS_ERR_BUSY);
+	check_status(kvs_open(NULL, &third), KVS_ERR_BUSY);
+	check_status(kvs_fork_before(), KVS_ERR_BUSY);
+	set_pattern(w->other, 1, 20, 1);
+	check_pattern(w->other, 1, 20, 1);
+	atomic_store(&w->asked, true);
+}
+
+static void test_a_stall_function_waits_for_no_store(void **state)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct waiting w = { .other = open_default() };
+	struct kvs *kv;
+
+	(void)state;
+	opts.stall_fn = call_what_waits;
+	opts.stall_ctx = &w;
+	opts.stall_ms = 1;
+	check_ok(kvs_open(&opts, &kv));
+	fill(kv);
+	kvs_read_begin(kv);
+	fill(kv);
+	while (!atomic_load(&w.asked))
+		sched_yield();
+	kvs_read_end(kv);
+	close_store(kv);
+	close_store(w.other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -623,6 +673,7 @@ int main(void)
 #endif
 		cmocka_unit_test(test_the_end_of_a_walk_waits_for_a_fork),
 		cmocka_unit_test(test_close_and_fork_do_not_wait_for_each_other),
+		cmocka_unit_test(test_a_stall_function_waits_for_no_store),
 	};
 
 	return util_main("fork", tests, ARRAY_LEN(tests));

@@ -5,6 +5,8 @@
  */
 #include "configs.h"
 
+#include <semaphore.h>
+
 #include "host.h"
 #include "thread.h"
 #include "store.h"
@@ -197,9 +199,85 @@ static void test_threads_end_beside_and_after_the_stores_end(void **state)
 	util_note("%zu stores ended beside 2 threads and before 2 others", rounds);
 }
 
+/* ---- a key of the program's that is older than liburcu's ---- */
+
+#ifndef KVS_TSAN /* which is not there yet when the first functions run */
+
+static pthread_key_t oldest;
+static bool have_oldest;
+
+/* Before the constructors of all libraries. */
+static void __attribute__((no_sanitize("address", "undefined")))
+take_the_oldest_key(int argc, char **argv, char **envp)
+{
+	(void)argc;
+	(void)argv;
+	(void)envp;
+	have_oldest = pthread_key_create(&oldest, NULL) == 0;
+}
+
+static void (*const first[])(int, char **, char **)
+	__attribute__((section(".preinit_array"), used)) = { take_the_oldest_key };
+
+struct leaver {
+	struct kvs *kv;
+	sem_t inside, go_on;
+};
+
+static void *leave_inside(void *arg)
+{
+	struct leaver *l = arg;
+
+	set_pattern(l->kv, 1, 20, 1);
+	kvs_read_begin(l->kv);
+	sem_post(&l->inside);
+	sem_wait(&l->go_on);
+	return NULL;
+}
+
+static void *prepare_and_let_go(void *arg)
+{
+	(void)arg;
+	check_ok(kvs_fork_before());
+	kvs_fork_parent();
+	return NULL;
+}
+
+/*
+ * The program gives back the first of all keys before it uses a store: the library gets it, and a thread's exit is told the
+ * library before it is told liburcu. The thread's section is open then, and who waits for it holds the list of stores.
+ */
+static void test_a_thread_that_exits_in_a_section_before_liburcu_is_told(void **state)
+{
+	struct leaver l = { .kv = NULL };
+	pthread_t leaver, forker;
+
+	(void)state;
+	check(have_oldest);
+	check(pthread_key_delete(oldest) == 0);
+	l.kv = open_default();
+	sem_init(&l.inside, 0, 0);
+	sem_init(&l.go_on, 0, 0);
+	check(pthread_create(&leaver, NULL, leave_inside, &l) == 0);
+	sem_wait(&l.inside);
+	check(pthread_create(&forker, NULL, prepare_and_let_go, NULL) == 0);
+	while (!load_seq_cst(&l.kv->reclaim.hold))
+		sched_yield(); /* from then until the section ends */
+	sem_post(&l.go_on);
+	check(pthread_join(leaver, NULL) == 0);
+	check(pthread_join(forker, NULL) == 0);
+	close_store(l.kv);
+}
+
+#endif
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+#ifndef KVS_TSAN
+		cmocka_unit_test(
+			test_a_thread_that_exits_in_a_section_before_liburcu_is_told), /* the first call */
+#endif
 		cmocka_unit_test(test_short_threads_leave_nothing),
 		cmocka_unit_test(test_short_threads_leave_nothing_with_a_users_allocator),
 		cmocka_unit_test(test_threads_end_beside_and_after_the_stores_end),

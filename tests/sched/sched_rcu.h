@@ -37,6 +37,11 @@ void kvs__rcu_call(struct kvs__rcu_worker *w, struct kvs__rcu_head *head,
 void kvs__rcu_wait(struct kvs__rcu_worker *w);
 void kvs__rcu_barrier(void);
 
+/* No thread exits here. */
+static inline void kvs__rcu_sections_end(void)
+{
+}
+
 void kvs__rcu_fork_before(void);
 void kvs__rcu_fork_parent(void);
 void kvs__rcu_fork_child(void);
