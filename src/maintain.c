@@ -218,13 +218,14 @@ static void shrink_commit(struct round *r)
 static void shrink(struct round *r)
 {
 	struct kvs__maintainer *m = &r->kv->maintainer;
+	bool over = load_seq_cst(&m->gp_over); /* once: it may be over between two looks */
 
 	if (m->shrink == KVS__SHRINK_NONE) {
 		if (begin_all(r->root))
 			shrink_wait(r->kv, KVS__SHRINK_GP_1);
-	} else if (load_seq_cst(&m->gp_over) && m->shrink == KVS__SHRINK_GP_1) {
+	} else if (over && m->shrink == KVS__SHRINK_GP_1) {
 		shrink_commit(r);
-	} else if (load_seq_cst(&m->gp_over)) {
+	} else if (over) {
 		end_all(r->root);
 		m->shrink = KVS__SHRINK_NONE;
 	}

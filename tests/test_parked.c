@@ -690,6 +690,67 @@ static void test_close_beside_a_parked_write(void **state)
 	check(n >= 10);
 }
 
+/* ---- Shrink ------------------------------------------------------------------------------ */
+
+static struct {
+	struct kvs__maintainer *maintainer;
+	uint64_t at, passed;
+} grace;
+
+static void end_grace_period(const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	if (grace.passed++ == grace.at)
+		atomic_store(&grace.maintainer->gp_over, 1);
+}
+
+/* In the round in which the shrink waits, its grace period ends at the @n-th point. false: the round has fewer. */
+static bool shrink_with_grace_period_until(uint64_t n)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct kvs__table *table;
+	struct kvs *kv;
+	int next_ms = 0;
+
+	opts.flags = KVS_OPEN_NO_THREADS;
+	opts.shards = 1;
+	opts.hash_key = (const unsigned char *)"the same for all";
+	check_ok(kvs_open(&opts, &kv));
+	table = &load_seq_cst(&kv->root)->table[0];
+	fill(kv, 4 * FILL, true);
+	while (next_ms >= 0)
+		check_ok(kvs_run(kv, 0, 0, &next_ms));
+	check(kvs__table_buckets(table) == 4 * FILL);
+	fill(kv, 4 * FILL, false);
+	check_ok(kvs_run(kv, 0, KVS_RUN_DONT_WAIT, NULL));
+	check(kv->maintainer.shrink == KVS__SHRINK_GP_1);
+	grace.maintainer = &kv->maintainer;
+	grace.at = n;
+	grace.passed = 0;
+	atomic_store(&kvs__yield_hook, end_grace_period);
+	check_ok(kvs_run(kv, 0, KVS_RUN_DONT_WAIT, &next_ms));
+	atomic_store(&kvs__yield_hook, NULL);
+	for (unsigned i = 0; i < 1000 && next_ms >= 0; i++)
+		check_ok(kvs_run(kv, 0, 0, &next_ms));
+	check(next_ms == -1);
+	check_u64(load_seq_cst(&table->size), KVS__BITS_MIN); /* no flag either */
+	close_store(kv);
+	return grace.passed > n;
+}
+
+static void test_a_grace_period_may_end_at_any_point_of_a_round(void **state)
+{
+	uint64_t n = 0;
+
+	(void)state;
+	while (shrink_with_grace_period_until(n))
+		n++;
+	util_note("the grace period of a shrink ended at %llu points of a round",
+		  (unsigned long long)n);
+	check(n >= 12);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -699,6 +760,7 @@ int main(void)
 		cmocka_unit_test(test_wherever_an_open_is_when_the_process_forks),
 #endif
 		cmocka_unit_test(test_close_beside_a_parked_write),
+		cmocka_unit_test(test_a_grace_period_may_end_at_any_point_of_a_round),
 	};
 
 	return util_main("parked", tests, ARRAY_LEN(tests));
