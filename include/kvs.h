@@ -843,7 +843,7 @@ KVS_API void kvs_snapshot_part_end(struct kvs_snapshot_part *part);
  * @ret_item    valid until the next call with this part, or its end; version and expiry are the cut's.
  * Returns      0, KVS_ERR_NOT_FOUND (nothing is left for this part), KVS_ERR_MEMORY_LIMIT or
  *              KVS_ERR_NO_MEMORY (the snapshot has failed: more was removed meanwhile than could be kept),
- *              KVS_ERR_IN_READ_SECTION.
+ *              KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY (on a thread of a store).
  * Context      One thread at a time a part.
  * Progress     Waits for a grace period once a snapshot, when the walk is over; else short sections only.
  */
@@ -1049,7 +1049,8 @@ KVS_API int kvs_thread_attach(struct kvs *kv);
  * using its copy of the store. Once per process, however many stores are open; not from two
  * threads at once. Call before, fork, then parent in the parent and child in the child.
  * Without kvs_fork_before the child may only read and call _exit. A snapshot that is open goes on in the
- * parent; in the child it is over, and its handle must not be used. So it is with a load. What other threads' writes
+ * parent; in the child it is over, and its handle must not be used. So it is with a load, to whose progress
+ * function a child must not return. What other threads' writes
  * held at the fork, and what a load had built, stays allocated in the child until the store is freed.
  *
  * kvs_fork_before returns 0, KVS_ERR_IN_READ_SECTION or KVS_ERR_BUSY (on a thread of a store); on an error

@@ -265,12 +265,13 @@ static void fired(struct shift *s, struct kvs__table *t, struct kvs__view view,
 }
 
 /*
- * An entry that is in no list yet: of a load under way. Without one it is of contents that were exchanged, which are
- * freed, timer or not; or of a load that a fork has left behind.
+ * An entry that is not in the lists of @root: of a load under way, or of contents that have taken the place of @root. Else
+ * it is of contents that were exchanged before, which are freed, timer or not; or of a load that a fork has left behind.
  */
-static bool awaits_its_contents(struct kvs *kv, struct kvs__entry *e)
+static bool is_of_later_contents(struct kvs *kv, const struct kvs__root *root, struct kvs__entry *e)
 {
-	return !kvs__word_is_marked(load_seq_cst(&e->next)) && load_seq_cst(&kv->loading);
+	return !kvs__word_is_marked(load_seq_cst(&e->next)) &&
+	       (load_seq_cst(&kv->loading) || load_seq_cst(&kv->root) != root);
 }
 
 /* A timer came off the wheel: remove its entry, if it is still in the list. */
@@ -290,7 +291,7 @@ static void fire(struct shift *s, struct kvs__root *root, struct kvs__entry *e)
 		view = kvs__cut_view(&s->kv->cut);
 		kvs__find(t, &target.wanted, &p);
 		if (p.match != e) {
-			if (awaits_its_contents(s->kv, e))
+			if (is_of_later_contents(s->kv, root, e))
 				kvs__wheel_add_later(&s->x->wheel, timer);
 			return;
 		}

@@ -644,8 +644,9 @@ KVS_API int kvs_snapshot_next(struct kvs_snapshot_part *p, struct kvs_item *ret_
 
 	if (!p || !ret_item)
 		return KVS_ERR_INVALID_ARGUMENT;
-	if (kvs__rcu_read_ongoing())
-		return KVS_ERR_IN_READ_SECTION;
+	err = kvs__waiting_call_refused(p->snapshot->kv);
+	if (err)
+		return err;
 	part_forget(p);
 	err = failure(p->snapshot);
 	if (err)

@@ -606,6 +606,7 @@ static void test_close_and_fork_do_not_wait_for_each_other(void **state)
 
 struct waiting {
 	struct kvs *other;
+	struct kvs_snapshot_part *part; /* of a snapshot of it */
 	_Atomic bool asked;
 };
 
@@ -614,6 +615,7 @@ static void call_what_waits(struct kvs *kv, uint64_t age_ms, uint64_t deferred, 
 {
 	struct waiting *w = ctx;
 	struct kvs_snapshot *snapshot;
+	struct kvs_item item;
 	struct kvs *third;
 
 	(void)age_ms;
@@ -626,6 +628,7 @@ static void call_what_waits(struct kvs *kv, uint64_t age_ms, uint64_t deferred, 
 	check_status(kvs_close(w->other), KVS_ERR_BUSY);
 	check_status(kvs_free(w->other), KVS_ERR_BUSY);
 	check_status(kvs_snapshot_begin(w->other, NULL, &snapshot), KVS_ERR_BUSY);
+	check_status(kvs_snapshot_next(w->part, &item), KVS_ERR_BUSY);
 	check_status(kvs_open(NULL, &third), KVS_ERR_BUSY);
 	check_status(kvs_fork_before(), KVS_ERR_BUSY);
 	set_pattern(w->other, 1, 20, 1);
@@ -637,9 +640,12 @@ static void test_a_stall_function_waits_for_no_store(void **state)
 {
 	struct kvs_options opts = KVS_OPTIONS_INIT;
 	struct waiting w = { .other = open_default() };
+	struct kvs_snapshot *snapshot;
 	struct kvs *kv;
 
 	(void)state;
+	check_ok(kvs_snapshot_begin(w.other, NULL, &snapshot));
+	check_ok(kvs_snapshot_part_begin(snapshot, &w.part));
 	opts.stall_fn = call_what_waits;
 	opts.stall_ctx = &w;
 	opts.stall_ms = 1;
@@ -651,6 +657,8 @@ static void test_a_stall_function_waits_for_no_store(void **state)
 		sched_yield();
 	kvs_read_end(kv);
 	close_store(kv);
+	kvs_snapshot_part_end(w.part);
+	check_ok(kvs_snapshot_end(snapshot, NULL));
 	close_store(w.other);
 }
 

@@ -410,7 +410,10 @@ static uint64_t hot_hash(const void *key, size_t len, void *ctx)
 		return 1;
 	if (p[0] == 'h' && run->lin.number % 3 == 1)
 		return (uint64_t)(p[1] - '0') / 2;
-	memcpy(&number, p + len - sizeof(number), sizeof(number));
+	if (p[0] == 'h')
+		number = (uint64_t)p[1];
+	else
+		memcpy(&number, p + len - sizeof(number), sizeof(number));
 	return number * UINT64_C(0x9e3779b97f4a7c15);
 }
 

@@ -14,6 +14,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "expiry.h"
+#include "hand.h"
 #include "stress.h"
 #include "yield.h"
 
@@ -751,6 +753,102 @@ static void test_a_grace_period_may_end_at_any_point_of_a_round(void **state)
 	check(n >= 12);
 }
 
+/* ---- The wheel ---------------------------------------------------------------------------- */
+
+struct turning {
+	struct kvs *kv;
+	struct hand hand;
+};
+
+/* A turn of the wheel, as the store's thread or a writer that helps makes it: without admin. */
+static void *turn_the_wheel(void *arg)
+{
+	struct turning *t = arg;
+	uint64_t budget = 1000;
+
+	check_ok(kvs_thread_attach(t->kv));
+	is_victim = true;
+	(void)kvs__expiry_pass(t->kv, kvs__clock_now(&t->kv->clock), &budget);
+	is_victim = false;
+	if (parking.passed <= parking.stop_at) {
+		parking.finished = true;
+		sem_post(&parking.here);
+	}
+	return NULL;
+}
+
+static void *clear_it(void *arg)
+{
+	check_ok(kvs_clear(arg));
+	return NULL;
+}
+
+static void set_due(struct kvs *kv, uint64_t number)
+{
+	char room[KEY_ROOM];
+
+	check_ok(kvs_set_ex(kv, make_key(room, number), NEW_VALUE, kvs_at(1), NULL));
+}
+
+/* Clear, and a key of the new contents that is due at once, while the wheel is parked at the @n-th point. */
+static bool clear_beside_the_wheel(uint64_t n)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct turning t = { .kv = NULL };
+	pthread_t turner, clearer;
+	struct kvs__root *root;
+	int next_ms = 0;
+	bool finished;
+
+	hand_init(&t.hand);
+	opts.flags = KVS_OPEN_NO_THREADS;
+	opts.shards = 1;
+	opts.clock = &t.hand.clock;
+	check_ok(kvs_open(&opts, &t.kv));
+	set_due(t.kv, 1);
+	root = load_seq_cst(&t.kv->root);
+	parking.stop_at = n;
+	parking.passed = 0;
+	parking.finished = false;
+	atomic_store(&kvs__yield_hook, on_yield);
+	check(pthread_create(&turner, NULL, turn_the_wheel, &t) == 0);
+	sem_wait(&parking.here);
+	finished = parking.finished;
+	check(pthread_create(&clearer, NULL, clear_it, t.kv) == 0);
+	while (load_seq_cst(&t.kv->root) == root)
+		sched_yield();
+	set_due(t.kv, 2);
+	if (!finished)
+		sem_post(&parking.go);
+	check(pthread_join(turner, NULL) == 0);
+	check(pthread_join(clearer, NULL) == 0);
+	atomic_store(&kvs__yield_hook, NULL);
+	for (unsigned i = 0; i < 100 && next_ms >= 0; i++) {
+		hand_set(&t.hand, (i + 1) * 1000);
+		check_ok(kvs_run(t.kv, 0, 0, &next_ms));
+	}
+	check(next_ms == -1);
+	check_u64(store_len(t.kv), 0);
+	close_store(t.kv);
+	return !finished;
+}
+
+static void test_a_key_of_new_contents_is_not_lost_to_the_wheel(void **state)
+{
+	uint64_t n = 0;
+
+	(void)state;
+	sem_init(&parking.here, 0, 0);
+	sem_init(&parking.go, 0, 0);
+	parking.count = 0;
+	while (clear_beside_the_wheel(n))
+		n++;
+	util_note("cleared beside a turn of the wheel parked at %llu points",
+		  (unsigned long long)n);
+	print_places();
+	check(n >= 20);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -761,6 +859,7 @@ int main(void)
 #endif
 		cmocka_unit_test(test_close_beside_a_parked_write),
 		cmocka_unit_test(test_a_grace_period_may_end_at_any_point_of_a_round),
+		cmocka_unit_test(test_a_key_of_new_contents_is_not_lost_to_the_wheel),
 	};
 
 	return util_main("parked", tests, ARRAY_LEN(tests));
