@@ -672,8 +672,8 @@ KVS_API int kvs_clear(struct kvs *kv);
 /* ---- Batches --------------------------------------------------------------------------- */
 
 /*
- * Many keys in one call: their cache misses overlap. Gets in batches of 32 were measured at 1.7 times the rate of
- * single ones or better; a batch of one get costs 5 % more instructions than a single one.
+ * Many keys in one call: their cache misses overlap. Gets in batches of 32 were measured at more than three times the
+ * rate of single ones with 10 million keys, at twice with 10 thousand; a batch of one get costs 5 % more instructions.
  *
  * Each item is an operation of its own, with its own status, and none stops the others. Together they are
  * not one step: other threads may see some done and others not.
