@@ -218,8 +218,8 @@ bool kvs__shrink_begin(struct kvs__table *t)
 	uint32_t size = load_seq_cst(&t->size);
 	unsigned bits = kvs__size_bits(size);
 
-	if (size & (KVS__SIZE_SHRINKING | KVS__SIZE_UNLINKING) || bits <= t->bits_min ||
-	    bits <= KVS__BITS_MIN)
+	if (size & (KVS__SIZE_SHRINKING | KVS__SIZE_UNLINKING) || t->detached ||
+	    bits <= t->bits_min || bits <= KVS__BITS_MIN)
 		return false;
 	return cas_seq_cst(&t->size, &size, (bits - 1) | KVS__SIZE_SHRINKING);
 }

@@ -101,6 +101,7 @@ static void restart(struct kvs__home *h, void *arg)
 
 	if (!load_seq_cst(&kv->root))
 		return;
+	kvs__maintain_adopt(kv);
 	kvs__reclaim_recount(&kv->reclaim);
 	if (!kvs__threads_start(kv))
 		*err = KVS_ERR_NO_MEMORY;
@@ -133,9 +134,10 @@ KVS_API int kvs_fork_child(void)
 {
 	int err = KVS_OK;
 
+	kvs__home_each(forget_threads,
+		       NULL); /* while there is one: liburcu starts its worker anew */
 	kvs__home_each(let_go_inner, NULL);
 	kvs__rcu_fork_child();
-	kvs__home_each(forget_threads, NULL);
 	kvs__home_each(let_go, NULL);
 	kvs__homes_unlock();
 	/* With no lock held: the program's own callbacks run there too. */

@@ -335,14 +335,17 @@ uint64_t kvs__link_heads(struct kvs__table *t, uint64_t want)
 
 static void head_remove(struct kvs__table *t, kvs__head *h, uint64_t order)
 {
+	enum kvs__state was = kvs__word_state(load_seq_cst(h));
 	struct kvs__place ignored;
 
-	if (kvs__word_state(load_seq_cst(h)) != KVS__HEAD_LIVE)
-		return; /* never claimed; or its claimer was lost in a fork, and it is walked around for ever */
+	/* Claimed now: its claimer was lost in a fork, perhaps when it had linked it. */
+	if (was != KVS__HEAD_LIVE && was != KVS__HEAD_CLAIMED)
+		return;
 	head_set_state(h, KVS__HEAD_REMOVED);
 	while (!find_run(t, order, &ignored))
 		KVS_COUNT_STEP();
-	fetch_sub_relaxed(&t->linked, 1);
+	if (was == KVS__HEAD_LIVE)
+		fetch_sub_relaxed(&t->linked, 1);
 }
 
 bool kvs__unlink_heads(struct kvs__table *t, uint64_t first, uint64_t count)

@@ -184,6 +184,16 @@ void kvs__maintain_forget(struct kvs *kv)
 	kv->maintainer.shrink = KVS__SHRINK_NONE;
 }
 
+void kvs__maintain_adopt(struct kvs *kv)
+{
+	struct kvs__maintainer *m = &kv->maintainer;
+
+	if (m->shrink == KVS__SHRINK_NONE || load_seq_cst(&m->gp_over))
+		return;
+	kvs__rcu_wait(&kv->reclaim.worker);
+	store_seq_cst(&m->gp_over, 1);
+}
+
 static void gp_is_over(struct kvs__rcu_head *head)
 {
 	store_seq_cst(&kvs_container_of(head, struct kvs__maintainer, gp)->gp_over, 1);

@@ -33,6 +33,13 @@ bool kvs__maintainer_is_here(void);
 uint64_t kvs__maintain_now_ms(const struct kvs *kv);
 
 /*
+ * kvs__maintain_adopt - In a fork's child, before the store's threads start: wait for what a shrink waits for, if nobody does.
+ *
+ * A store without a worker waits in kvs_run, which a worker would put an end to.
+ */
+void kvs__maintain_adopt(struct kvs *kv);
+
+/*
  * kvs__maintain_forget - The root is gone and a grace period later: whatever was begun with it is over.
  *
  * Under admin, before the root is freed.

@@ -437,6 +437,57 @@ struct forking {
 	sem_t ready, begin;
 };
 
+static void forking_begin(struct forking *f, struct kvs_options *opts, uint64_t n)
+{
+	opts->flags = KVS_OPEN_NO_THREADS;
+	opts->shards = 1;
+	check_ok(kvs_open(opts, &f->kv));
+	sem_init(&f->ready, 0, 0);
+	sem_init(&f->begin, 0, 0);
+	parking.stop_at = n;
+	parking.passed = 0;
+	parking.finished = false;
+}
+
+static void step_done(void)
+{
+	is_victim = false;
+	if (parking.passed <= parking.stop_at) {
+		parking.finished = true;
+		sem_post(&parking.here);
+	}
+}
+
+/* Fork while @step of another thread is parked. false: it has fewer points. */
+static bool fork_in_the_middle(struct forking *f, void *(*step)(void *),
+			       void (*in_child)(struct kvs *))
+{
+	pthread_t thread;
+	bool finished;
+	pid_t pid;
+
+	check(pthread_create(&thread, NULL, step, f) == 0);
+	sem_wait(&f->ready);
+	check_ok(kvs_fork_before());
+	sem_post(&f->begin);
+	sem_wait(&parking.here);
+	finished = parking.finished;
+	pid = util_fork();
+	if (pid == 0) {
+		check_ok(kvs_fork_child());
+		in_child(f->kv);
+		close_store(f->kv);
+		util_child_done();
+	}
+	kvs_fork_parent();
+	if (!finished)
+		sem_post(&parking.go);
+	check(pthread_join(thread, NULL) == 0);
+	check_child(pid);
+	close_store(f->kv);
+	return !finished;
+}
+
 /* Its last step hands a batch over. */
 static void *delete_some(void *arg)
 {
@@ -450,11 +501,7 @@ static void *delete_some(void *arg)
 	sem_wait(&f->begin);
 	is_victim = true;
 	check_ok(kvs_delete(f->kv, make_key(room, i), NULL));
-	is_victim = false;
-	if (parking.passed <= parking.stop_at) {
-		parking.finished = true;
-		sem_post(&parking.here);
-	}
+	step_done();
 	return NULL;
 }
 
@@ -464,7 +511,6 @@ static void child_comes_to_rest(struct kvs *kv)
 	char room[KEY_ROOM];
 	int next_ms = 0;
 
-	check_ok(kvs_fork_child());
 	check_ok(kvs_set(kv, make_key(room, 1), NEW_VALUE, NULL));
 	check_ok(kvs_delete(kv, make_key(room, 1), NULL));
 	check_ok(kvs_drain(kv));
@@ -472,8 +518,6 @@ static void child_comes_to_rest(struct kvs *kv)
 	for (unsigned i = 0; i < 10 && next_ms >= 0; i++)
 		check_ok(kvs_run(kv, 0, 0, &next_ms));
 	check(next_ms == -1); /* not before a write */
-	close_store(kv);
-	util_child_done();
 }
 
 /* Fork while a delete is parked at its @n-th point. false: it has fewer. */
@@ -481,36 +525,11 @@ static bool fork_beside(uint64_t n)
 {
 	struct kvs_options opts = KVS_OPTIONS_INIT;
 	struct forking f = { .kv = NULL };
-	pthread_t thread;
-	bool finished;
-	pid_t pid;
 
-	opts.flags = KVS_OPEN_NO_THREADS;
-	opts.shards = 1;
-	check_ok(kvs_open(&opts, &f.kv));
+	forking_begin(&f, &opts, n);
 	for (uint64_t i = 0; i < KVS__BATCH_ROOM; i++)
 		set_pattern(f.kv, i, 10, i);
-	sem_init(&f.ready, 0, 0);
-	sem_init(&f.begin, 0, 0);
-	parking.stop_at = n;
-	parking.passed = 0;
-	parking.finished = false;
-	check(pthread_create(&thread, NULL, delete_some, &f) == 0);
-	sem_wait(&f.ready);
-	check_ok(kvs_fork_before());
-	sem_post(&f.begin);
-	sem_wait(&parking.here);
-	finished = parking.finished;
-	pid = util_fork();
-	if (pid == 0)
-		child_comes_to_rest(f.kv);
-	kvs_fork_parent();
-	if (!finished)
-		sem_post(&parking.go);
-	check(pthread_join(thread, NULL) == 0);
-	check_child(pid);
-	close_store(f.kv);
-	return !finished;
+	return fork_in_the_middle(&f, delete_some, child_comes_to_rest);
 }
 
 static void test_wherever_a_thread_is_when_the_process_forks(void **state)
@@ -528,6 +547,85 @@ static void test_wherever_a_thread_is_when_the_process_forks(void **state)
 	util_note("forked beside a delete parked at %llu points", (unsigned long long)n);
 	print_places();
 	check(n >= 12);
+}
+
+/* The table has just grown: this links two heads. */
+static void *insert_one(void *arg)
+{
+	struct forking *f = arg;
+
+	check_ok(kvs_thread_attach(f->kv));
+	sem_post(&f->ready);
+	sem_wait(&f->begin);
+	is_victim = true;
+	set_pattern(f->kv, 10 * FILL, 10, 0);
+	step_done();
+	return NULL;
+}
+
+static int is_no_key(const struct kvs_item *item, void *arg)
+{
+	(void)item;
+	(void)arg;
+	return 1;
+}
+
+/* The heads that the lost thread was about to link go with all others of the directory's upper half. */
+static void child_shrinks(struct kvs *kv)
+{
+	struct kvs__table *table = &load_seq_cst(&kv->root)->table[0];
+	char room[KEY_ROOM];
+	int next_ms = 0;
+
+	for (uint64_t i = 0; i <= FILL; i++)
+		check_ok(kvs_delete(kv, make_key(room, i), NULL));
+	(void)kvs_delete(kv, make_key(room, 10 * FILL), NULL);
+	for (unsigned i = 0; i < 1000 && next_ms >= 0; i++)
+		check_ok(kvs_run(kv, 0, 0, &next_ms));
+	check(next_ms == -1);
+	check_u64(load_seq_cst(&table->size), KVS__BITS_MIN);
+	check_ok(kvs_foreach(kv, is_no_key, NULL));
+	for (uint64_t i = 0; i < 4 * FILL; i++)
+		set_pattern(kv, i, 10, i);
+	for (uint64_t i = 0; i < 4 * FILL; i++)
+		check_pattern(kv, i, 10, i);
+}
+
+static bool fork_beside_linking(uint64_t n)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct forking f = { .kv = NULL };
+	static struct counting mem; /* poisons what is freed */
+	bool more;
+
+	counting_init(&mem, true);
+	opts.allocator = &mem.hooks;
+	opts.hash_key = (const unsigned char *)"the same for all";
+	forking_begin(&f, &opts, n);
+	for (uint64_t i = 0; i <= FILL; i++)
+		set_pattern(f.kv, i, 10, i);
+	check_u64(kvs__table_buckets(&load_seq_cst(&f.kv->root)->table[0]), 2 * FILL);
+	more = fork_in_the_middle(&f, insert_one, child_shrinks);
+	check_u64(atomic_load(&mem.live_blocks), 0);
+	return more;
+}
+
+static void test_wherever_a_thread_links_heads_when_the_process_forks(void **state)
+{
+	uint64_t n = 0;
+
+	(void)state;
+	sem_init(&parking.here, 0, 0);
+	sem_init(&parking.go, 0, 0);
+	parking.count = 0;
+	atomic_store(&kvs__yield_hook, on_yield);
+	while (fork_beside_linking(n))
+		n++;
+	atomic_store(&kvs__yield_hook, NULL);
+	util_note("forked beside an insert that links two heads parked at %llu points",
+		  (unsigned long long)n);
+	print_places();
+	check(n >= 20);
 }
 
 static void *open_and_close(void *arg)
@@ -855,6 +953,7 @@ int main(void)
 		cmocka_unit_test(test_nobody_waits_for_a_parked_thread),
 #ifndef KVS_TSAN
 		cmocka_unit_test(test_wherever_a_thread_is_when_the_process_forks),
+		cmocka_unit_test(test_wherever_a_thread_links_heads_when_the_process_forks),
 		cmocka_unit_test(test_wherever_an_open_is_when_the_process_forks),
 #endif
 		cmocka_unit_test(test_close_beside_a_parked_write),

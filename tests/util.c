@@ -346,11 +346,12 @@ void crew_start(struct crew *crew, size_t count, crew_fn fn, void *arg)
 	crew->threads = calloc(count, sizeof(*crew->threads));
 	crew->members = calloc(count, sizeof(*crew->members));
 	check(crew->threads != NULL && crew->members != NULL);
-	check(pthread_barrier_init(&crew->start, NULL, (unsigned int)count) == 0);
+	check(pthread_barrier_init(&crew->start, NULL, (unsigned int)count + 1) == 0);
 	for (size_t i = 0; i < count; i++) {
 		crew->members[i] = (struct crew_member){ crew, fn, arg, i };
 		check(pthread_create(&crew->threads[i], NULL, crew_run, &crew->members[i]) == 0);
 	}
+	pthread_barrier_wait(&crew->start); /* nobody is still being made when this returns */
 }
 
 void crew_join(struct crew *crew)
