@@ -164,12 +164,29 @@ static KVS_NOINLINE KVS_WIDE bool hash_keys_wide(const struct kvs *kv,
 	return true;
 }
 
+static KVS_NOINLINE bool hash_keys_xxh3(const struct kvs *kv, const struct kvs_get_item *items,
+					unsigned n, uint64_t *ret)
+{
+	unsigned i;
+
+	for (i = 0; i < n; i++) {
+		const struct kvs_slice *key = &items[i].key;
+
+		if (unlikely(!is_hashable(key)))
+			return false;
+		ret[i] = kvs__mix64(kvs__xxh3(key->data, key->len, kv->hasher.seed));
+	}
+	return true;
+}
+
 KVS_INLINE bool hash_group(const struct kvs *kv, const struct kvs_get_item *items, unsigned n,
 			   uint64_t *ret)
 {
 	if (kv->straight == KVS__GENERATION_NONE)
 		return false;
-	return kv->wide ? hash_keys_wide(kv, items, n, ret) : hash_keys(kv, items, n, ret);
+	if (kv->wide)
+		return hash_keys_wide(kv, items, n, ret);
+	return kv->xxh3 ? hash_keys_xxh3(kv, items, n, ret) : hash_keys(kv, items, n, ret);
 }
 
 /* Route what was hashed, fetch heads. */

@@ -156,6 +156,18 @@ static KVS_NOINLINE KVS_WIDE int get_wide(struct kvs *kv, struct kvs_slice key, 
 			    kvs__siphash13_wide(key.data, key.len, kv->hasher.sip));
 }
 
+/* The same for another hash. */
+static KVS_NOINLINE int get_xxh3(struct kvs *kv, struct kvs_slice key, void *buf, size_t cap,
+				 struct kvs_value *ret)
+{
+	struct kvs__slot *slot = kvs__slot_near(kv->straight, kv->number);
+
+	if (unlikely(!slot))
+		return get_any(kv, key, buf, cap, ret);
+	return get_straight(kv, key, buf, cap, ret, slot,
+			    kvs__mix64(kvs__xxh3(key.data, key.len, kv->hasher.seed)));
+}
+
 KVS_INLINE int get_here(struct kvs *kv, struct kvs_slice key, void *buf, size_t cap,
 			struct kvs_value *ret)
 {
@@ -165,6 +177,8 @@ KVS_INLINE int get_here(struct kvs *kv, struct kvs_slice key, void *buf, size_t 
 		return get_any(kv, key, buf, cap, ret);
 	if (kv->wide)
 		return get_wide(kv, key, buf, cap, ret);
+	if (kv->xxh3)
+		return get_xxh3(kv, key, buf, cap, ret);
 	slot = kvs__slot_near(kv->straight, kv->number);
 	if (unlikely(!slot))
 		return get_any(kv, key, buf, cap, ret);

@@ -189,10 +189,13 @@ bool kvs__threads_start(struct kvs *kv)
 /* Which stores kvs_get has its straight path for (read.c). */
 static void open_straight(struct kvs *kv)
 {
-	bool usual = kv->route == KVS_ROUTE_HASH && kv->hasher.kind == KVS_HASH_SIPHASH13;
+	bool sip = kv->hasher.kind == KVS_HASH_SIPHASH13;
+	bool xxh3 = kv->hasher.kind == KVS_HASH_XXH3;
+	bool usual = kv->route == KVS_ROUTE_HASH && (sip || xxh3);
 
 	kv->number = kv->home.number;
-	kv->wide = usual && kvs__wide_supported();
+	kv->wide = sip && kvs__wide_supported();
+	kv->xxh3 = xxh3;
 	kv->straight = usual && kvs__rcu_can_enter() ? kv->home.generation : KVS__GENERATION_NONE;
 }
 

@@ -80,7 +80,8 @@ struct kvs {
 	KVS_LINE_ALIGNED _Atomic(struct kvs__root *) root; /* NULL: closed (r) */
 	uint64_t straight;         /* home's generation, or none: kvs_get takes the long way (i) */
 	uint32_t number;           /* home's (i) */
-	bool wide;                 /* the processor has AVX-512VL (i) */
+	bool wide;                 /* SipHash, and the processor has AVX-512VL (i) */
+	bool xxh3;                 /* the hash is XXH3 (i) */
 	uint32_t shards;           /* (i) */
 	int32_t route;             /* (i) */
 	kvs_shard_fn shard_fn;     /* (i) */
