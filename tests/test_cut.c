@@ -468,7 +468,7 @@ static bool is_enough(struct test *t, size_t wanted)
 static void test_observers_agree_with_snapshots(void **state)
 {
 #ifdef KVS_YIELD_RAND
-	size_t wanted = util_scaled_full(30, 200, 10000, 100000),
+	size_t wanted = util_scaled_full(20, 120, 10000, 100000),
 	       made; /* threads linger: each is worth more, and dearer */
 #else
 	size_t wanted = util_scaled_full(400, 2000, 10000, 500000), made;
