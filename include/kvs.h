@@ -672,8 +672,8 @@ KVS_API int kvs_clear(struct kvs *kv);
 /* ---- Batches --------------------------------------------------------------------------- */
 
 /*
- * Many keys in one call: their cache misses overlap. Gets in batches of 32 were measured at more than three times the
- * rate of single ones with 10 million keys, at twice with 10 thousand; a batch of one get costs 5 % more instructions.
+ * Many keys in one call: their cache misses overlap. Gets in batches of 32 were measured at three to four times the rate
+ * of single ones with 10 million keys, at 1.5 to 2 times with 10 thousand; one of one get costs 5 % more instructions.
  *
  * Each item is an operation of its own, with its own status, and none stops the others. Together they are
  * not one step: other threads may see some done and others not.
@@ -1049,9 +1049,9 @@ KVS_API int kvs_thread_attach(struct kvs *kv);
  * using its copy of the store. Once per process, however many stores are open; not from two
  * threads at once. Call before, fork, then parent in the parent and child in the child.
  * Without kvs_fork_before the child may only read and call _exit. A snapshot that is open goes on in the
- * parent; in the child it is over, and its handle must not be used. So it is with a load, to whose progress
- * function a child must not return. What other threads' writes
- * held at the fork, and what a load had built, stays allocated in the child until the store is freed.
+ * parent; in the child it is over, and its handle must not be used. So it is with a load: a child that its progress
+ * function made must not return from there. What other threads' writes held at the fork, and what a load had
+ * built, stays allocated in the child until the store is freed.
  *
  * kvs_fork_before returns 0, KVS_ERR_IN_READ_SECTION or KVS_ERR_BUSY (on a thread of a store); on an error
  * nothing is held. kvs_fork_child starts new threads for every open store that had some: 0 or KVS_ERR_NO_MEMORY (a
