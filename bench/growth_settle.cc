@@ -151,8 +151,10 @@ int main(int argc, char **argv)
 {
 	bool ok = true;
 
-	if (argc < 2)
-		ok = settles(1 << 20) & settles(10000000);
+	if (argc < 2) {
+		ok = settles(1 << 20);
+		ok &= settles(10000000);
+	}
 	for (int i = 1; i < argc; i++)
 		ok &= settles(number_of("KEYS", argv[i]));
 	return ok ? 0 : 1;

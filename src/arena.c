@@ -7,17 +7,18 @@
  * Entries are made by the threads that write and freed, a grace period later, by one thread in
  * batches. That is the case general allocators are worst at: the freeing
  * thread hoards what the writers need, or pays a remote free and a miss on the dead block each
- * time. Here a free sets one bit beside many others, and any writer finds that bit again.
+ * time. Here the freed blocks' addresses go, a magazine full at a time, to whoever allocates next, and
+ * what is too much for that clears one bit each beside many others, where any writer finds it again.
  *
  * Picture
  *
- *	arena ── class[165]: mutex, spans by fullness, spans to trim     one per block size
+ *	arena ── class[165]: mutex, depot, spans by fullness, spans to trim     one per block size
  *	      └─ pool: mutex, chunks by number of free spans
  *	                 │
  *	chunk, 2 MiB     ▼                                 heap (one thread at a time)
  *	┌────────────┬────────┬────────┬─ ─ ─┬────────┐      magazine per class, made on first use:
- *	│header│ s0  │ span 1 │ span 2 │     │span 31 │        base of one span and the offsets of
- *	└──┬───┴─────┴────────┴────────┴─ ─ ─┴────────┘        up to 58 of its blocks, ascending
+ *	│header│ s0  │ span 1 │ span 2 │     │span 31 │        up to 62 blocks
+ *	└──┬───┴─────┴────────┴────────┴─ ─ ─┴────────┘
  *	   └ span[32]: class, used, bitmap (1 = taken), pages given back, list links
  *
  * A chunk is 2 MiB and so aligned: a block's address leads to its chunk, span and bit by
@@ -27,15 +28,23 @@
  * blocks hold no links, and free touches no line of theirs. What is left over at a span's end is
  * under 2% of it up to 1 KiB, under 20% up to 16 KiB, and 31% at worst (22 KiB).
  *
- * Alloc takes from the thread's magazine. An empty magazine is refilled under the class's mutex
+ * Alloc takes from the thread's magazine. An empty magazine is exchanged under the class's mutex for one
+ * of the class's depot (depot.h). If that has none it is filled
  * with the lowest free blocks of one span, at most 8 KiB of them. The span comes from the fullest
  * quarter that has one, so that emptier ones can become empty; within a quarter the one that waited
  * longest, so that it has collected many free blocks and one lock buys many. Chunks likewise: the
  * one with the fewest free spans first.
  *
- * Free takes the class's mutex once per 64 blocks of a batch, the lines of the header fetched
- * ahead. Writers of a class thus wait for 64 frees at most, or for trim to give back the pages of
+ * Free takes the class's mutex once per 64 blocks of a batch. While the depot keeps less than 1/16 of
+ * what is in use, the blocks go there. That is what a store that is overwritten lives on: in a large one
+ * the free blocks are one or two a span, and to look for each would cost a lock and some misses
+ * on either side. Otherwise they go to their spans, the lines of the header fetched ahead; and while
+ * the depot keeps more than 1/8, since the store became smaller, each time one magazine of it goes too.
+ * Writers of a class thus wait for two times 64 frees at most, or for trim to give back the pages of
  * one span, or for one chunk to be mapped.
+ *
+ * To map a chunk is to clear 2 MiB. When a large arena begins its last spare one it says that it
+ * wants another; the maintainer prepares it before the writers are there.
  *
  * Giving back. A span whose last block is freed goes back to its chunk, for any class. A chunk
  * whose last span comes back is unmapped, but for one spare. What random deletes leave behind is
@@ -54,7 +63,8 @@
  * States
  *
  *	span   free in its chunk -> partial, on a list of its class -> full, on none -> ... -> free
- *	block  free -> in a magazine -> allocated -> free     (taken, in the bitmap, in between)
+ *	block  free -> in a magazine -> allocated -> free, or in the depot -> in a magazine -> ...
+ *	       (taken, in the bitmap, but while free)
  *	chunk  mapped -> has free spans | has none -> spare | unmapped
  *
  * Invariants (kvs__arena_check)
@@ -69,11 +79,13 @@
  *	INV-A5  A chunk is on the pool's list for its number of free spans, and on the list of dirty
  *	        ones if one of its free spans has pages not given back. Spares counts the chunks of
  *	        32 free spans.
+ *	INV-A6  A block in the depot of a class is taken, in a span of that class, and in one place there;
+ *	        kept counts them.
  *
  * Locking
  *
  * Order: class, then pool; never two classes. The large blocks' mutex is taken alone. A class's
- * mutex protects its lists and counter and all of its spans but the chunk's bit for them; a span's
+ * mutex protects its lists, depot and counter and all of its spans but the chunk's bit for them; a span's
  * owner is the class that took it from the pool, or the pool. Only the span's owner reads or writes
  * it. A magazine belongs to the thread that has the heap. Chunks are mapped under the mutex of the
  * class that needs one, not the pool's; they are unmapped under none.
@@ -95,7 +107,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "atomic.h"
 #include "compiler.h"
+#include "depot.h"
 
 #ifdef KVS_ASAN
 #include <sanitizer/asan_interface.h>
@@ -118,14 +132,16 @@ enum {
 	FINE_CLASSES = (FINE_MAX - SMALLEST) / UNIT + 1,
 	CLASSES = FINE_CLASSES + 5 * 8,
 	WORDS = SPAN_SIZE / SMALLEST / 64,
-	MAGAZINE_BLOCKS = 58,
 	MAGAZINE_BYTES = 8 << 10,
-	BINS = 4,        /* lists of partial spans by fullness */
-	BIN_NONE = BINS, /* full, or free */
-	WINDOW = 64,     /* blocks freed under one lock */
-	SPARES = 1,      /* wholly free chunks kept */
-	HUGE_FROM = 8,   /* chunks mapped before huge pages are asked for */
-	SPLIT_PAGES = 4, /* free pages in a span worth losing a huge page */
+	KEEP_SMALLEST = 8, /* blocks in a magazine from which on a class has a depot */
+	KEEP_SHARE = 16,   /* one freed block is kept for so many in use ... */
+	DRAIN_SHARE = 8,   /* ... and with one for so many the depot is drained */
+	BINS = 4,          /* lists of partial spans by fullness */
+	BIN_NONE = BINS,   /* full, or free */
+	WINDOW = 64,       /* blocks freed under one lock */
+	SPARES = 1,        /* wholly free chunks kept */
+	HUGE_FROM = 8,     /* chunks mapped before huge pages are asked for */
+	SPLIT_PAGES = 4,   /* free pages in a span worth losing a huge page */
 	TRIM_STEP = 64,
 	TRIM_STOPS = CLASSES + 1, /* a trim cursor's values: the classes, then the free spans */
 };
@@ -167,7 +183,6 @@ struct chunk {
 _Static_assert(sizeof(struct chunk) <= HEADER_SIZE, "the header's room in span 0");
 _Static_assert(sizeof(struct chunk) % KVS_LINE == 0, "span headers lie on lines of their own");
 _Static_assert(KVS__ARENA_CHUNK == (size_t)SPANS * SPAN_SIZE, "spans fill a chunk");
-_Static_assert(SPAN_SIZE / UNIT <= UINT16_MAX, "a magazine's offsets fit");
 _Static_assert(CLASSES <= UINT8_MAX, "a span's class fits");
 
 struct size_class {
@@ -175,7 +190,8 @@ struct size_class {
 	uint32_t size;    /* immutable */
 	uint32_t inverse; /* immutable: floor(x / size) = x * inverse >> 32 for x < 64 Ki */
 	uint32_t batch;   /* immutable: blocks per refill */
-	size_t taken;     /* blocks */
+	size_t taken;     /* blocks, with those in the depot */
+	struct kvs__depot depot;
 	struct link bin[BINS];
 	struct link to_trim;
 };
@@ -185,6 +201,7 @@ struct pool {
 	size_t chunks;
 	size_t spares;
 	size_t given_pages;
+	kvs__u32 wants_chunk; /* written under the mutex */
 	struct link dirty;
 	struct link by_free[SPANS + 1];
 };
@@ -206,13 +223,6 @@ struct kvs__arena {
 	struct pool pool;
 	struct large_list large;
 	struct kvs__arena_source source;
-};
-
-struct kvs__magazine {
-	char *base;
-	uint16_t next;
-	uint16_t count;
-	uint16_t off[MAGAZINE_BLOCKS]; /* in units of 8 bytes from base */
 };
 
 /* Where a block is: found by arithmetic, without reading the chunk. */
@@ -310,6 +320,14 @@ static struct spot find_spot(struct kvs__arena *arena, const void *ptr, size_t s
 	spot.index = divide(off, arena->class[spot.class].inverse);
 	KVS_ASSERT(off == spot.index * arena->class[spot.class].size);
 	return spot;
+}
+
+static bool is_taken(struct kvs__arena *arena, const struct size_class *class, const void *ptr)
+{
+	struct spot spot = find_spot(arena, ptr, class->size);
+
+	return &arena->class[spot.span->class] == class &&
+	       (spot.span->bits[spot.index / 64] >> spot.index % 64 & 1) != 0;
 }
 
 /* The pages of a span that hold its bytes [from, to]. */
@@ -454,8 +472,8 @@ static struct span *take_span_locked(struct pool *pool, struct chunk *chunk, uin
 {
 	uint32_t bit = 1u << span_nr;
 
-	if (chunk->free_spans == ALL_SPANS)
-		pool->spares--;
+	if (chunk->free_spans == ALL_SPANS && --pool->spares == 0)
+		store_relaxed(&pool->wants_chunk, pool->chunks >= HUGE_FROM);
 	chunk->free_spans &= ~bit;
 	set_dirty_locked(pool, chunk, chunk->dirty_spans & ~bit);
 	refile_chunk_locked(pool, chunk);
@@ -521,6 +539,31 @@ static struct span *take_span(struct kvs__arena *arena)
 	span = take_span_locked(pool, chunk, 0);
 	pthread_mutex_unlock(&pool->mutex);
 	return span;
+}
+
+/* Its header's first word brings a huge page in, which takes longest of all. */
+bool kvs__arena_prepare(struct kvs__arena *arena)
+{
+	struct pool *pool = &arena->pool;
+	struct chunk *chunk;
+
+	if (!kvs__arena_wants_chunk(arena))
+		return false;
+	chunk = map_chunk(arena);
+	pthread_mutex_lock(&pool->mutex);
+	store_relaxed(&pool->wants_chunk, 0);
+	if (chunk != NULL && pool->spares < SPARES) {
+		add_chunk_locked(pool, chunk);
+		chunk = NULL;
+	}
+	pthread_mutex_unlock(&pool->mutex);
+	unmap_chunks(arena, chunk);
+	return true;
+}
+
+bool kvs__arena_wants_chunk(const struct kvs__arena *arena)
+{
+	return load_relaxed(&arena->pool.wants_chunk) != 0;
 }
 
 static struct chunk *put_span(struct kvs__arena *arena, struct span *span, bool dirty)
@@ -691,7 +734,6 @@ static uint64_t free_bits(const struct span *span, uint32_t word)
 static void take_blocks_locked(const struct size_class *class, struct span *span,
 			       struct kvs__magazine *mag, uint32_t max)
 {
-	uint32_t unit = class->size / UNIT;
 	uint32_t n = 0;
 	uint32_t word;
 	uint64_t bits;
@@ -701,28 +743,27 @@ static void take_blocks_locked(const struct size_class *class, struct span *span
 			uint32_t index = word * 64 + (uint32_t)__builtin_ctzl(bits);
 
 			span->bits[word] |= bits & -bits;
-			mag->off[n++] = (uint16_t)(index * unit);
+			mag->block[n++] = span->base + (size_t)index * class->size;
 		}
 		if (bits != 0 || n == max)
 			break;
 	}
 	span->hint = word;
 	span->used += n;
-	mag->base = span->base;
 	mag->next = 0;
-	mag->count = (uint16_t)n;
+	mag->count = n;
 }
 
 static void claim_magazine_pages(struct kvs__arena *arena, struct span *span,
 				 const struct kvs__magazine *mag)
 {
-	uint32_t skip = header_bytes(span_number(span));
+	const char *start = span_start(span);
 	uint32_t size = arena->class[span->class].size;
 	uint32_t pages = 0;
 	uint32_t i, from;
 
 	for (i = 0; i < mag->count; i++) {
-		from = skip + (uint32_t)mag->off[i] * UNIT;
+		from = (uint32_t)((const char *)mag->block[i] - start);
 		pages |= pages_between(from, from + size - 1);
 	}
 	claim_pages(arena, span, pages);
@@ -736,24 +777,39 @@ static void raise_mark(struct span *span)
 		span->mark = span->used < high ? span->used : high;
 }
 
-static bool refill(struct kvs__arena *arena, uint32_t class_nr, struct kvs__magazine *mag,
-		   uint32_t max)
+/* Into an empty magazine. false: no memory. */
+static bool fill_locked(struct kvs__arena *arena, uint32_t class_nr, struct kvs__magazine *mag,
+			uint32_t max)
 {
 	struct size_class *class = &arena->class[class_nr];
-	struct span *span;
+	struct span *span = fullest_span_locked(arena, class_nr);
+
+	if (span == NULL)
+		return false;
+	take_blocks_locked(class, span, mag, max);
+	class->taken += mag->count;
+	if (span->given != 0)
+		claim_magazine_pages(arena, span, mag);
+	raise_mark(span);
+	refile_span_locked(class, span);
+	return true;
+}
+
+/* What was freed last comes first: nobody need look for it. */
+static bool refill(struct kvs__arena *arena, uint32_t class_nr, struct kvs__magazine **mag)
+{
+	struct size_class *class = &arena->class[class_nr];
+	struct kvs__magazine *kept;
+	bool filled = true;
 
 	pthread_mutex_lock(&class->mutex);
-	span = fullest_span_locked(arena, class_nr);
-	if (span != NULL) {
-		take_blocks_locked(class, span, mag, max);
-		class->taken += mag->count;
-		if (span->given != 0)
-			claim_magazine_pages(arena, span, mag);
-		raise_mark(span);
-		refile_span_locked(class, span);
-	}
+	kept = kvs__depot_exchange(&class->depot, *mag);
+	if (kept != NULL)
+		*mag = kept;
+	else
+		filled = fill_locked(arena, class_nr, *mag, class->batch);
 	pthread_mutex_unlock(&class->mutex);
-	return span != NULL;
+	return filled;
 }
 
 static void queue_for_trim_locked(struct size_class *class, struct span *span)
@@ -846,44 +902,44 @@ static void free_large(struct kvs__arena *arena, void *ptr, size_t size)
 
 /* ---- alloc and free ---- */
 
-static struct kvs__magazine *magazine_slow(struct kvs__heap *heap, uint32_t class_nr)
+static struct kvs__magazine **magazine_slow(struct kvs__heap *heap, uint32_t class_nr)
 {
 	if (heap->magazines == NULL)
-		heap->magazines = calloc(CLASSES, sizeof(*heap->magazines));
+		heap->magazines = calloc(CLASSES, sizeof(struct kvs__magazine *));
 	if (heap->magazines == NULL)
 		return NULL;
-	heap->magazines[class_nr] = calloc(1, sizeof(**heap->magazines));
-	return heap->magazines[class_nr];
+	heap->magazines[class_nr] = kvs__magazine_new();
+	return heap->magazines[class_nr] != NULL ? &heap->magazines[class_nr] : NULL;
 }
 
-static struct kvs__magazine *magazine(struct kvs__heap *heap, uint32_t class_nr)
+static struct kvs__magazine **magazine(struct kvs__heap *heap, uint32_t class_nr)
 {
 	if (heap->magazines != NULL && heap->magazines[class_nr] != NULL)
-		return heap->magazines[class_nr];
+		return &heap->magazines[class_nr];
 	return magazine_slow(heap, class_nr);
-}
-
-static void *next_block(struct kvs__magazine *mag)
-{
-	return mag->base + (size_t)mag->off[mag->next++] * UNIT;
 }
 
 static void *alloc_single(struct kvs__arena *arena, uint32_t class_nr)
 {
+	struct size_class *class = &arena->class[class_nr];
 	struct kvs__magazine mag;
+	bool filled;
 
-	return refill(arena, class_nr, &mag, 1) ? next_block(&mag) : NULL;
+	pthread_mutex_lock(&class->mutex);
+	filled = fill_locked(arena, class_nr, &mag, 1);
+	pthread_mutex_unlock(&class->mutex);
+	return filled ? kvs__magazine_pop(&mag) : NULL;
 }
 
 static void *alloc_small(struct kvs__arena *arena, struct kvs__heap *heap, uint32_t class_nr)
 {
-	struct kvs__magazine *mag = heap != NULL ? magazine(heap, class_nr) : NULL;
+	struct kvs__magazine **mag = heap != NULL ? magazine(heap, class_nr) : NULL;
 
 	if (mag == NULL)
 		return alloc_single(arena, class_nr);
-	if (mag->next == mag->count && !refill(arena, class_nr, mag, arena->class[class_nr].batch))
+	if (kvs__magazine_is_empty(*mag) && !refill(arena, class_nr, mag))
 		return NULL;
-	return next_block(mag);
+	return kvs__magazine_pop(*mag);
 }
 
 void *kvs__arena_alloc(struct kvs__arena *arena, struct kvs__heap *heap, size_t size)
@@ -898,29 +954,81 @@ void *kvs__arena_alloc(struct kvs__arena *arena, struct kvs__heap *heap, size_t 
 	return ptr;
 }
 
-/* Frees those of the spots in left that are of the class of the lowest; returns the others. */
-static uint64_t free_one_class(struct kvs__arena *arena, const struct spot *spots, uint64_t left)
+/* ---- freed blocks that are kept ---- */
+
+static size_t in_use(const struct size_class *class)
 {
-	uint32_t class_nr = spots[__builtin_ctzl(left)].class;
+	return class->taken - class->depot.kept;
+}
+
+static bool keep_locked(struct kvs__arena *arena, struct size_class *class, void *ptr)
+{
+	KVS_ASSERT(is_taken(arena, class, ptr));
+	return class->depot.kept * KEEP_SHARE < in_use(class) && class->batch >= KEEP_SMALLEST &&
+	       kvs__depot_put(&class->depot, ptr, class->batch);
+}
+
+/* A list of chunks to be unmapped; OWNS: the caller. */
+static struct chunk *add_dead(struct chunk *dead, struct chunk *chunk)
+{
+	if (chunk == NULL)
+		return dead;
+	chunk->next_dead = dead;
+	return chunk;
+}
+
+static struct chunk *free_blocks_locked(struct kvs__arena *arena, struct size_class *class,
+					void *const *ptrs, uint32_t n, struct chunk *dead)
+{
+	struct spot spots[WINDOW];
+	uint32_t i;
+
+	for (i = 0; i < n; i++) {
+		spots[i] = find_spot(arena, ptrs[i], class->size);
+		__builtin_prefetch(spots[i].span, 1);
+		__builtin_prefetch(&spots[i].span->bits[spots[i].index / 64], 1);
+	}
+	for (i = 0; i < n; i++)
+		dead = add_dead(dead, free_spot_locked(arena, &spots[i]));
+	return dead;
+}
+
+/* One magazine's blocks to their spans. */
+static struct chunk *drain_locked(struct kvs__arena *arena, struct size_class *class,
+				  struct chunk *dead)
+{
+	struct kvs__magazine *mag = kvs__depot_take(&class->depot);
+
+	if (mag == NULL)
+		return dead;
+	dead = free_blocks_locked(arena, class, mag->block, mag->count, dead);
+	free(mag);
+	return dead;
+}
+
+/* Frees those of the blocks in left that are of the class of the lowest; returns the others. */
+static uint64_t free_one_class(struct kvs__arena *arena, void *const *ptrs, const uint8_t *classes,
+			       uint64_t left)
+{
+	uint32_t class_nr = classes[__builtin_ctzl(left)];
 	struct size_class *class = &arena->class[class_nr];
-	struct chunk *dead = NULL;
-	struct chunk *chunk;
+	void *loose[WINDOW];
+	struct chunk *dead;
 	uint64_t rest = 0;
+	uint32_t n = 0;
 
 	pthread_mutex_lock(&class->mutex);
 	for (; left != 0; left &= left - 1) {
-		const struct spot *spot = &spots[__builtin_ctzl(left)];
+		unsigned i = (unsigned)__builtin_ctzl(left);
 
-		if (spot->class != class_nr) {
+		if (classes[i] != class_nr)
 			rest |= left & -left;
-			continue;
-		}
-		chunk = free_spot_locked(arena, spot);
-		if (chunk != NULL) {
-			chunk->next_dead = dead;
-			dead = chunk;
-		}
+		else if (!keep_locked(arena, class, ptrs[i]))
+			loose[n++] = ptrs[i];
 	}
+	dead = free_blocks_locked(arena, class, loose, n, NULL);
+	if (class->depot.kept * DRAIN_SHARE > in_use(class))
+		dead = drain_locked(arena, class, dead);
 	pthread_mutex_unlock(&class->mutex);
 	unmap_chunks(arena, dead);
 	return rest;
@@ -929,7 +1037,7 @@ static uint64_t free_one_class(struct kvs__arena *arena, const struct spot *spot
 static void free_window(struct kvs__arena *arena, void *const *ptrs, const uint32_t *sizes,
 			unsigned n)
 {
-	struct spot spots[WINDOW];
+	uint8_t classes[WINDOW];
 	uint64_t left = 0;
 	unsigned i;
 
@@ -938,14 +1046,12 @@ static void free_window(struct kvs__arena *arena, void *const *ptrs, const uint3
 			free_large(arena, ptrs[i], sizes[i]);
 			continue;
 		}
-		spots[i] = find_spot(arena, ptrs[i], sizes[i]);
-		__builtin_prefetch(spots[i].span, 1);
-		__builtin_prefetch(&spots[i].span->bits[spots[i].index / 64], 1);
-		POISON(ptrs[i], arena->class[spots[i].class].size);
+		classes[i] = (uint8_t)class_of(sizes[i]);
+		POISON(ptrs[i], arena->class[classes[i]].size);
 		left |= UINT64_C(1) << i;
 	}
 	while (left != 0)
-		left = free_one_class(arena, spots, left);
+		left = free_one_class(arena, ptrs, classes, left);
 }
 
 void kvs__arena_free_many(struct kvs__arena *arena, void *const *ptrs, const uint32_t *sizes,
@@ -956,17 +1062,22 @@ void kvs__arena_free_many(struct kvs__arena *arena, void *const *ptrs, const uin
 	free_window(arena, ptrs, sizes, (unsigned)n);
 }
 
+/* Not kept: whoever frees one by one is seldom followed by one who allocates. */
 void kvs__arena_free(struct kvs__arena *arena, void *ptr, size_t size)
 {
-	struct spot spot;
+	struct size_class *class;
+	struct chunk *dead;
 
 	if (size > KVS__ARENA_SMALL_MAX) {
 		free_large(arena, ptr, size);
 		return;
 	}
-	spot = find_spot(arena, ptr, size);
-	POISON(ptr, arena->class[spot.class].size);
-	free_one_class(arena, &spot, 1);
+	class = &arena->class[class_of(size)];
+	POISON(ptr, class->size);
+	pthread_mutex_lock(&class->mutex);
+	dead = free_blocks_locked(arena, class, &ptr, 1, NULL);
+	pthread_mutex_unlock(&class->mutex);
+	unmap_chunks(arena, dead);
 }
 
 size_t kvs__arena_block_size_slow(size_t size)
@@ -978,8 +1089,8 @@ size_t kvs__arena_block_size_slow(size_t size)
 
 static void flush_magazine(struct kvs__arena *arena, struct kvs__magazine *mag, uint32_t class_nr)
 {
-	while (mag->next < mag->count)
-		kvs__arena_free(arena, next_block(mag), arena->class[class_nr].size);
+	while (!kvs__magazine_is_empty(mag))
+		kvs__arena_free(arena, kvs__magazine_pop(mag), arena->class[class_nr].size);
 }
 
 void kvs__heap_flush(struct kvs__arena *arena, struct kvs__heap *heap)
@@ -1029,6 +1140,24 @@ static void give_back_pages(struct kvs__arena *arena, struct span *span, uint32_
 	pthread_mutex_unlock(&arena->pool.mutex);
 }
 
+/* What the depot keeps comes first: it holds its spans' pages. */
+static bool trim_next_magazine(struct kvs__arena *arena, uint32_t class_nr)
+{
+	struct size_class *class = &arena->class[class_nr];
+	struct chunk *dead = NULL;
+	bool some;
+
+	pthread_mutex_lock(&class->mutex);
+	some = class->depot.kept != 0;
+	if (some)
+		dead = drain_locked(arena, class, NULL);
+	else
+		kvs__depot_forget_empty(&class->depot);
+	pthread_mutex_unlock(&class->mutex);
+	unmap_chunks(arena, dead);
+	return some;
+}
+
 static bool trim_next_span(struct kvs__arena *arena, uint32_t class_nr)
 {
 	struct size_class *class = &arena->class[class_nr];
@@ -1073,6 +1202,8 @@ static unsigned trim_stop(struct kvs__arena *arena, unsigned stop, unsigned max_
 		while (n < max_spans && trim_next_free_span(arena))
 			n++;
 	} else {
+		while (n < max_spans && trim_next_magazine(arena, stop))
+			n++;
 		while (n < max_spans && trim_next_span(arena, stop))
 			n++;
 	}
@@ -1112,7 +1243,11 @@ static struct chunk *take_spares(struct pool *pool)
 void kvs__arena_trim(struct kvs__arena *arena)
 {
 	unsigned cursor = 0;
+	uint32_t i;
 
+	for (i = 0; i < CLASSES; i++)
+		while (trim_next_magazine(arena, i))
+			;
 	unmap_chunks(arena, take_spares(&arena->pool));
 	while (kvs__arena_trim_step(arena, &cursor, TRIM_STEP) == TRIM_STEP)
 		;
@@ -1157,7 +1292,7 @@ size_t kvs__arena_used(struct kvs__arena *arena)
 
 	for (i = 0; i < CLASSES; i++) {
 		pthread_mutex_lock(&arena->class[i].mutex);
-		bytes += arena->class[i].taken * arena->class[i].size;
+		bytes += in_use(&arena->class[i]) * arena->class[i].size;
 		pthread_mutex_unlock(&arena->class[i].mutex);
 	}
 	return bytes;
@@ -1169,8 +1304,8 @@ static uint32_t blocks_per_refill(uint32_t size)
 {
 	uint32_t n = MAGAZINE_BYTES / size;
 
-	if (n > MAGAZINE_BLOCKS)
-		return MAGAZINE_BLOCKS;
+	if (n > KVS__MAGAZINE_BLOCKS)
+		return KVS__MAGAZINE_BLOCKS;
 	return n > 0 ? n : 1;
 }
 
@@ -1250,8 +1385,10 @@ void kvs__arena_destroy(struct kvs__arena *arena)
 	for (i = 0; i <= SPANS; i++)
 		destroy_chunks(arena, &arena->pool.by_free[i]);
 	pthread_mutex_destroy(&arena->pool.mutex);
-	for (i = 0; i < CLASSES; i++)
+	for (i = 0; i < CLASSES; i++) {
+		kvs__depot_release(&arena->class[i].depot);
 		pthread_mutex_destroy(&arena->class[i].mutex);
+	}
 	free(arena);
 }
 
@@ -1364,6 +1501,29 @@ static void check_chunk(struct check *check, const struct chunk *chunk)
 	check->spares += chunk->free_spans == ALL_SPANS;
 }
 
+static size_t check_magazines(struct check *check, const struct kvs__magazine *mag,
+			      struct size_class *class)
+{
+	size_t kept = 0;
+	uint32_t i;
+
+	for (; mag != NULL; mag = mag->link) {
+		for (i = 0; i < mag->count; i++)
+			expect(check, is_taken(check->arena, class, mag->block[i]), "INV-A6 taken");
+		kept += mag->count;
+	}
+	return kept;
+}
+
+static void check_depot(struct check *check, struct size_class *class)
+{
+	size_t kept = check_magazines(check, class->depot.full, class);
+
+	if (class->depot.filling != NULL)
+		kept += class->depot.filling->count;
+	expect(check, kept == class->depot.kept, "INV-A6 kept");
+}
+
 static void check_chunks(struct check *check, unsigned free_spans)
 {
 	struct link *head = &check->arena->pool.by_free[free_spans];
@@ -1385,8 +1545,10 @@ const char *kvs__arena_check(struct kvs__arena *arena)
 
 	for (i = 0; i <= SPANS; i++)
 		check_chunks(&check, i);
-	for (i = 0; i < CLASSES; i++)
+	for (i = 0; i < CLASSES; i++) {
 		expect(&check, check.taken[i] == arena->class[i].taken, "INV-A3");
+		check_depot(&check, &arena->class[i]);
+	}
 	expect(&check, check.given_pages == pool->given_pages, "INV-A4 pool");
 	expect(&check, check.chunks == pool->chunks, "INV-A5 chunks");
 	expect(&check, check.spares == pool->spares && check.spares <= SPARES, "INV-A5 spares");

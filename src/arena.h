@@ -72,10 +72,18 @@ void kvs__arena_destroy(struct kvs__arena *arena);
 void *kvs__arena_alloc(struct kvs__arena *arena, struct kvs__heap *heap, size_t size);
 
 /*
+ * kvs__arena_wants_chunk - The last spare chunk of a large arena was begun: time for the next, before a writer needs it.
+ * kvs__arena_prepare     - Map it, and bring its memory in. Returns whether there was anything to do. Any thread.
+ */
+bool kvs__arena_wants_chunk(const struct kvs__arena *arena);
+bool kvs__arena_prepare(struct kvs__arena *arena);
+
+/*
  * kvs__arena_free - Free a block. size is the one it was allocated with.
  *
  * The block's own bytes are not touched: freeing costs no miss on the dead block.
- * kvs__arena_free_many - The same for n blocks; takes each class's mutex once per 64 blocks.
+ * kvs__arena_free_many - The same for n blocks; takes each class's mutex once per 64 blocks, and
+ *              keeps up to 1/16 of what is in use for those who allocate next.
  */
 void kvs__arena_free(struct kvs__arena *arena, void *ptr, size_t size);
 void kvs__arena_free_many(struct kvs__arena *arena, void *const *ptrs, const uint32_t *sizes,

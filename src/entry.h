@@ -95,6 +95,12 @@ KVS_INLINE bool kvs__pool_is_typed(const struct kvs__pool *pool)
 	return pool->type.clone != NULL;
 }
 
+/* kvs__pool_wants_memory - Is it time for the maintainer to prepare some (arena.h)? */
+KVS_INLINE bool kvs__pool_wants_memory(const struct kvs__pool *pool)
+{
+	return pool->arena && kvs__arena_wants_chunk(pool->arena);
+}
+
 KVS_INLINE size_t kvs__entry_key_len(const struct kvs__entry *e)
 {
 	return (size_t)(e->order & KVS__KEY_LEN_MASK);

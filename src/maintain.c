@@ -36,8 +36,9 @@
 #define SHRINK_PIECE 256u /* heads unlinked in one read section */
 #define SHRINK_LOAD 8u    /* shrink below 1/8 key a bucket; growth begins above 1 */
 #define ROUND_BUDGET ((uint64_t)1 << 14)
-#define TRIM_SPANS 16u /* looked at in one piece */
-#define TRIM_STEPS 64u /* what a span counts for */
+#define TRIM_SPANS 16u      /* looked at in one piece */
+#define TRIM_STEPS 64u      /* what a span counts for */
+#define PREPARE_STEPS 1024u /* what a chunk to be cleared counts for */
 #define ROOMY_BYTES                                                                                \
 	(KVS__ARENA_CHUNK + ((uint64_t)1 << 20)) /* a chunk is mapped before it is full */
 #define ROOMY_MS 200u
@@ -291,6 +292,15 @@ static void trim(struct round *r)
 
 /* ---- a round ---- */
 
+/* So that no writer waits for a chunk to be cleared. */
+static void prepare_memory(struct round *r)
+{
+	struct kvs__arena *arena = r->kv->pool.arena;
+
+	if (arena && may_go_on(r) && kvs__arena_prepare(arena))
+		spend(r, PREPARE_STEPS);
+}
+
 static bool root_has_work(const struct kvs__root *root)
 {
 	uint64_t i;
@@ -320,6 +330,7 @@ static void round_held(struct round *r)
 	r->root = load_seq_cst(&r->kv->root);
 	if (!r->root)
 		return;
+	prepare_memory(r);
 	while (may_go_on(r)) {
 		uint64_t n = kvs__maintain_link(r->root, LINK_PIECE);
 

@@ -51,6 +51,8 @@ static void after_insert(struct write *w)
 	}
 	if (load_seq_cst(&t->link_next) < buckets)
 		(void)kvs__link_heads(t, 2);
+	if (unlikely(kvs__pool_wants_memory(&w->kv->pool)))
+		kvs__maintainer_wake(w->kv);
 	add_owned(&w->slot->inserts, 1);
 }
 

@@ -371,6 +371,93 @@ static void test_free_many_takes_any_mix_and_number(void **state)
 	end();
 }
 
+/* ---- Freed blocks that are kept ---------------------------------------------------------- */
+
+static int by_address(const void *a, const void *b)
+{
+	uintptr_t x = (uintptr_t) * (void *const *)a, y = (uintptr_t) * (void *const *)b;
+
+	return (x > y) - (x < y);
+}
+
+static size_t in_both(void **a, void **b, size_t n)
+{
+	size_t both = 0;
+	size_t i;
+
+	qsort(b, n, sizeof(*b), by_address);
+	for (i = 0; i < n; i++)
+		both += bsearch(&a[i], b, n, sizeof(*b), by_address) != NULL;
+	return both;
+}
+
+/* Freed all over the arena, they come back before anything else is looked for; each once. */
+static void test_what_was_freed_last_is_taken_first(void **state)
+{
+	enum { SOME = 1000 };
+	struct blocks b = blocks_new(40000);
+	struct blocks again = blocks_new(SOME);
+	void *freed[SOME];
+	size_t used, i;
+
+	begin(state);
+	blocks_alloc(&b, 0, b.count, BLOCK);
+	kvs__heap_flush(arena, &heap);
+	used = kvs__arena_used(arena);
+	for (i = 0; i < SOME; i++) {
+		freed[i] = b.ptr[i * 40];
+		again.size[i] = BLOCK;
+	}
+	kvs__arena_free_many(arena, freed, again.size, SOME);
+	check_arena();
+	check_u64(kvs__arena_used(arena), used - SOME * BLOCK);
+	for (i = 0; i < SOME; i++)
+		again.ptr[i] = kvs__arena_alloc(arena, &heap, BLOCK);
+	check_arena();
+	check_u64(in_both(freed, again.ptr, SOME), SOME);
+	for (i = 1; i < SOME; i++)
+		check(again.ptr[i] != again.ptr[i - 1]);
+	kvs__arena_free_many(arena, again.ptr, again.size, SOME);
+	for (i = 0; i < b.count; i++)
+		if (i % 40 || i / 40 >= SOME)
+			block_free(&b, i);
+	check_all_free();
+	blocks_delete(&again);
+	blocks_delete(&b);
+	end();
+}
+
+/* Ever smaller, without a trim: what is kept becomes less with what is in use, and holds no chunks back. */
+static void test_what_is_kept_is_a_share_of_what_is_in_use(void **state)
+{
+	struct blocks b = blocks_new(util_scaled(60000, 200000, 2000000));
+	size_t *order = shuffled(b.count);
+	uint32_t size[64];
+	void *ptr[64];
+	size_t i, n = 0;
+
+	begin(state);
+	blocks_alloc(&b, 0, b.count, BLOCK);
+	kvs__heap_flush(arena, &heap);
+	for (i = 0; i < b.count; i++) {
+		ptr[n] = b.ptr[order[i]];
+		size[n++] = BLOCK;
+		if (n == 64 || i + 1 == b.count) {
+			kvs__arena_free_many(arena, ptr, size, n);
+			n = 0;
+		}
+	}
+	check_arena();
+	check_u64(kvs__arena_used(arena), 0);
+	util_note("%zu blocks freed at random: %zu KiB mapped", b.count,
+		  kvs__arena_mapped(arena) >> 10);
+	check(kvs__arena_mapped(arena) <= 2 * KVS__ARENA_CHUNK);
+	check_all_free();
+	free(order);
+	blocks_delete(&b);
+	end();
+}
+
 #ifndef KVS_ASAN
 /* With AddressSanitizer nobody may look; there the next test says more. */
 static void test_free_does_not_touch_the_block(void **state)
@@ -751,6 +838,66 @@ static void test_no_memory_is_null_and_nothing_is_lost(void **state)
 	end();
 }
 
+/* ---- Prepared chunks -------------------------------------------------------------------- */
+
+static void test_large_arenas_want_the_next_chunk_ahead(void **state)
+{
+	struct blocks b = blocks_new(11 * 512);
+	size_t calls, ahead = 0;
+	size_t i;
+
+	begin(state);
+	for (i = 0; i < b.count; i++) {
+		block_alloc(&b, i, 4096);
+		check(!kvs__arena_wants_chunk(arena) || source.live >= 8);
+		calls = source.calls;
+		if (!kvs__arena_prepare(arena))
+			continue;
+		ahead++;
+		check_u64(source.calls, calls + 1);
+		check(!kvs__arena_wants_chunk(arena));
+		check(!kvs__arena_prepare(arena));
+		check_arena();
+	}
+	util_note("%zu chunks, %zu of them prepared", source.calls, ahead);
+	check(ahead >= 3);
+	check_u64(source.calls, 8 + ahead);
+	for (i = 0; i < b.count; i++)
+		block_free(&b, i);
+	check_all_free();
+	blocks_delete(&b);
+	end();
+}
+
+/* Nobody prepares, or no memory is there: the writer maps, as in a small one. */
+static void test_a_chunk_that_was_not_prepared_is_mapped(void **state)
+{
+	struct blocks b = blocks_new(12 * 512);
+	size_t n = 0;
+
+	begin(state);
+	while (!kvs__arena_wants_chunk(arena))
+		block_alloc(&b, n++, 4096);
+	source.fail_in = 0;
+	check(kvs__arena_prepare(arena));
+	check_u64(source.failures, 1);
+	check(!kvs__arena_wants_chunk(arena));
+	source.fail_in = -1;
+	blocks_alloc(&b, n, b.count, 4096);
+	check(source.live > 10);
+	check(kvs__arena_wants_chunk(arena));
+	blocks_free(&b, 0, b.count);
+	kvs__heap_flush(arena, &heap);
+	check_arena();
+	check_u64(source.live, 1);
+	check(kvs__arena_prepare(arena)); /* there is a spare one by now */
+	check_arena();
+	check_u64(source.live, 1);
+	check_all_free();
+	blocks_delete(&b);
+	end();
+}
+
 static void test_default_source_maps_aligned_chunks(void **state)
 {
 	struct kvs__arena *a = kvs__arena_create(NULL);
@@ -1005,6 +1152,8 @@ int main(void)
 		cmocka_unit_test(test_ten_thousand_entries_take_under_4_mib),
 		cmocka_unit_test(test_blocks_cost_under_one_percent),
 		cmocka_unit_test(test_free_many_takes_any_mix_and_number),
+		cmocka_unit_test(test_what_was_freed_last_is_taken_first),
+		cmocka_unit_test(test_what_is_kept_is_a_share_of_what_is_in_use),
 #ifndef KVS_ASAN
 		cmocka_unit_test(test_free_does_not_touch_the_block),
 #else
@@ -1021,6 +1170,8 @@ int main(void)
 		cmocka_unit_test(test_a_span_serves_another_size_once_empty),
 		cmocka_unit_test(test_huge_pages_are_for_large_stores_only),
 		cmocka_unit_test(test_no_memory_is_null_and_nothing_is_lost),
+		cmocka_unit_test(test_large_arenas_want_the_next_chunk_ahead),
+		cmocka_unit_test(test_a_chunk_that_was_not_prepared_is_mapped),
 		cmocka_unit_test(test_default_source_maps_aligned_chunks),
 		cmocka_unit_test(test_destroy_takes_what_is_still_allocated),
 #ifdef KVS_DEBUG
