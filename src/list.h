@@ -65,6 +65,15 @@ KVS_INLINE const struct kvs__entry *kvs__lookup_from(const struct kvs__table *t,
 	return NULL;
 }
 
+/* Fetch the lines of the value, if the window says that it may be wanted; else the first line once more: no branch. */
+KVS_INLINE void kvs__fetch_rest(const struct kvs__entry *e, uint64_t link, uint64_t limit)
+{
+	size_t step = kvs__link_window(link ^ limit) == 0 ? KVS_LINE : 0;
+
+	__builtin_prefetch((const char *)e + step);
+	__builtin_prefetch((const char *)e + 2 * step);
+}
+
 enum kvs__met { KVS__MET_IT, KVS__MET_NOTHING, KVS__MET_MORE };
 
 /* kvs__straight_from - The rest of kvs__lookup_straight, from a @link that leads to its place or before it. */
@@ -79,8 +88,7 @@ KVS_INLINE enum kvs__met kvs__straight_from(uint64_t order, const unsigned char 
 		KVS_COUNT_STEP();
 		if (unlikely(kvs__link_to_head(link)))
 			return KVS__MET_MORE;
-		__builtin_prefetch((const char *)e + KVS_LINE);
-		__builtin_prefetch((const char *)e + 2 * KVS_LINE);
+		kvs__fetch_rest(e, link, limit);
 		word = load_seq_cst(&e->next);
 		if (likely(e->order == order)) {
 			if (likely(kvs__bytes_equal(e->bytes, key, key_len))) {
