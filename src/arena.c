@@ -43,7 +43,7 @@
  * Writers of a class thus wait for two times 64 frees at most, or for trim to give back the pages of
  * one span, or for one chunk to be mapped.
  *
- * To map a chunk is to clear 2 MiB. When a large arena begins its last spare one it says that it
+ * To map a chunk is to clear 2 MiB. When a large arena has used half of its last one it says that it
  * wants another; the maintainer prepares it before the writers are there.
  *
  * Giving back. A span whose last block is freed goes back to its chunk, for any class. A chunk
@@ -102,6 +102,7 @@
  */
 #include "arena.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,9 +116,11 @@
 #include <sanitizer/asan_interface.h>
 #define POISON(ptr, size) ASAN_POISON_MEMORY_REGION(ptr, size)
 #define UNPOISON(ptr, size) ASAN_UNPOISON_MEMORY_REGION(ptr, size)
+#define IS_POISONED(ptr) __asan_address_is_poisoned(ptr)
 #else
 #define POISON(ptr, size) ((void)(ptr), (void)(size))
 #define UNPOISON(ptr, size) ((void)(ptr), (void)(size))
+#define IS_POISONED(ptr) ((void)(ptr), false)
 #endif
 
 enum {
@@ -431,13 +434,6 @@ static void decline_huge_locked(struct chunk *chunk)
 	chunk->huge = false;
 }
 
-static void add_chunk_locked(struct pool *pool, struct chunk *chunk)
-{
-	pool->chunks++;
-	pool->spares++;
-	refile_chunk_locked(pool, chunk);
-}
-
 static void remove_chunk_locked(struct pool *pool, struct chunk *chunk)
 {
 	list_remove(&chunk->by_free);
@@ -468,16 +464,39 @@ static void set_dirty_locked(struct pool *pool, struct chunk *chunk, uint32_t di
 	chunk->dirty_spans = dirty_spans;
 }
 
+/* A huge page came whole, with the header's first word. */
+static void add_chunk_locked(struct pool *pool, struct chunk *chunk)
+{
+	pool->chunks++;
+	pool->spares++;
+	refile_chunk_locked(pool, chunk);
+	if (chunk->huge)
+		set_dirty_locked(pool, chunk, ALL_SPANS);
+}
+
 static struct span *take_span_locked(struct pool *pool, struct chunk *chunk, uint32_t span_nr)
 {
 	uint32_t bit = 1u << span_nr;
 
-	if (chunk->free_spans == ALL_SPANS && --pool->spares == 0)
-		store_relaxed(&pool->wants_chunk, pool->chunks >= HUGE_FROM);
+	if (chunk->free_spans == ALL_SPANS)
+		pool->spares--;
 	chunk->free_spans &= ~bit;
 	set_dirty_locked(pool, chunk, chunk->dirty_spans & ~bit);
 	refile_chunk_locked(pool, chunk);
 	return &chunk->span[span_nr];
+}
+
+/*
+ * For blocks. With half of the last chunk it is time for another: not with its first span, or a key that comes and
+ * goes would have a chunk mapped and unmapped each time.
+ */
+static struct span *begin_span_locked(struct pool *pool, struct chunk *chunk, uint32_t span_nr)
+{
+	struct span *span = take_span_locked(pool, chunk, span_nr);
+
+	if (pool->spares == 0 && free_span_count(chunk) == SPANS / 2)
+		store_relaxed(&pool->wants_chunk, pool->chunks >= HUGE_FROM);
+	return span;
 }
 
 /* Returns the chunk if it is to be unmapped. OWNS: the caller, it is on no list any more. */
@@ -515,7 +534,7 @@ static struct span *take_some_span_locked(struct pool *pool)
 		if (list_empty(&pool->by_free[n]))
 			continue;
 		chunk = kvs_container_of(pool->by_free[n].next, struct chunk, by_free);
-		return take_span_locked(pool, chunk, best_free_span(chunk));
+		return begin_span_locked(pool, chunk, best_free_span(chunk));
 	}
 	return NULL;
 }
@@ -536,9 +555,21 @@ static struct span *take_span(struct kvs__arena *arena)
 		return NULL;
 	pthread_mutex_lock(&pool->mutex);
 	add_chunk_locked(pool, chunk);
-	span = take_span_locked(pool, chunk, 0);
+	span = begin_span_locked(pool, chunk, 0);
 	pthread_mutex_unlock(&pool->mutex);
 	return span;
+}
+
+/* Takes the wish away. true: it still was one. */
+static bool take_wish(struct pool *pool)
+{
+	bool wanted;
+
+	pthread_mutex_lock(&pool->mutex);
+	wanted = load_relaxed(&pool->wants_chunk) && pool->spares < SPARES;
+	store_relaxed(&pool->wants_chunk, 0);
+	pthread_mutex_unlock(&pool->mutex);
+	return wanted;
 }
 
 /* Its header's first word brings a huge page in, which takes longest of all. */
@@ -547,12 +578,13 @@ bool kvs__arena_prepare(struct kvs__arena *arena)
 	struct pool *pool = &arena->pool;
 	struct chunk *chunk;
 
-	if (!kvs__arena_wants_chunk(arena))
+	if (!kvs__arena_wants_chunk(arena) || !take_wish(pool))
 		return false;
 	chunk = map_chunk(arena);
+	if (chunk == NULL)
+		return true;
 	pthread_mutex_lock(&pool->mutex);
-	store_relaxed(&pool->wants_chunk, 0);
-	if (chunk != NULL && pool->spares < SPARES) {
+	if (pool->spares < SPARES) {
 		add_chunk_locked(pool, chunk);
 		chunk = NULL;
 	}
@@ -994,8 +1026,8 @@ static struct chunk *free_blocks_locked(struct kvs__arena *arena, struct size_cl
 }
 
 /* One magazine's blocks to their spans. */
-static struct chunk *drain_locked(struct kvs__arena *arena, struct size_class *class,
-				  struct chunk *dead)
+static struct chunk *empty_one_locked(struct kvs__arena *arena, struct size_class *class,
+				      struct chunk *dead)
 {
 	struct kvs__magazine *mag = kvs__depot_take(&class->depot);
 
@@ -1004,6 +1036,15 @@ static struct chunk *drain_locked(struct kvs__arena *arena, struct size_class *c
 	dead = free_blocks_locked(arena, class, mag->block, mag->count, dead);
 	free(mag);
 	return dead;
+}
+
+/* After each free: what is kept must become less when what is in use does. */
+static struct chunk *drain_locked(struct kvs__arena *arena, struct size_class *class,
+				  struct chunk *dead)
+{
+	if (class->depot.kept * DRAIN_SHARE <= in_use(class))
+		return dead;
+	return empty_one_locked(arena, class, dead);
 }
 
 /* Frees those of the blocks in left that are of the class of the lowest; returns the others. */
@@ -1026,9 +1067,7 @@ static uint64_t free_one_class(struct kvs__arena *arena, void *const *ptrs, cons
 		else if (!keep_locked(arena, class, ptrs[i]))
 			loose[n++] = ptrs[i];
 	}
-	dead = free_blocks_locked(arena, class, loose, n, NULL);
-	if (class->depot.kept * DRAIN_SHARE > in_use(class))
-		dead = drain_locked(arena, class, dead);
+	dead = drain_locked(arena, class, free_blocks_locked(arena, class, loose, n, NULL));
 	pthread_mutex_unlock(&class->mutex);
 	unmap_chunks(arena, dead);
 	return rest;
@@ -1047,6 +1086,7 @@ static void free_window(struct kvs__arena *arena, void *const *ptrs, const uint3
 			continue;
 		}
 		classes[i] = (uint8_t)class_of(sizes[i]);
+		KVS_ASSERT(!IS_POISONED(ptrs[i])); /* freed twice, and kept since the first time */
 		POISON(ptrs[i], arena->class[classes[i]].size);
 		left |= UINT64_C(1) << i;
 	}
@@ -1075,7 +1115,7 @@ void kvs__arena_free(struct kvs__arena *arena, void *ptr, size_t size)
 	class = &arena->class[class_of(size)];
 	POISON(ptr, class->size);
 	pthread_mutex_lock(&class->mutex);
-	dead = free_blocks_locked(arena, class, &ptr, 1, NULL);
+	dead = drain_locked(arena, class, free_blocks_locked(arena, class, &ptr, 1, NULL));
 	pthread_mutex_unlock(&class->mutex);
 	unmap_chunks(arena, dead);
 }
@@ -1140,22 +1180,35 @@ static void give_back_pages(struct kvs__arena *arena, struct span *span, uint32_
 	pthread_mutex_unlock(&arena->pool.mutex);
 }
 
-/* What the depot keeps comes first: it holds its spans' pages. */
-static bool trim_next_magazine(struct kvs__arena *arena, uint32_t class_nr)
+static bool trim_next_magazine(struct kvs__arena *arena, struct size_class *class)
 {
-	struct size_class *class = &arena->class[class_nr];
+	struct kvs__magazine *empty;
 	struct chunk *dead = NULL;
 	bool some;
 
 	pthread_mutex_lock(&class->mutex);
 	some = class->depot.kept != 0;
 	if (some)
-		dead = drain_locked(arena, class, NULL);
-	else
-		kvs__depot_forget_empty(&class->depot);
+		dead = empty_one_locked(arena, class, NULL);
+	empty = kvs__depot_take_empty(&class->depot);
 	pthread_mutex_unlock(&class->mutex);
+	kvs__magazines_free(empty);
 	unmap_chunks(arena, dead);
 	return some;
+}
+
+/* What the depot keeps holds its spans' pages. No more than it keeps now: others may go on freeing. */
+static unsigned trim_depot(struct kvs__arena *arena, struct size_class *class, unsigned max)
+{
+	size_t magazines;
+	unsigned n = 0;
+
+	pthread_mutex_lock(&class->mutex);
+	magazines = class->depot.kept / class->batch + 1;
+	pthread_mutex_unlock(&class->mutex);
+	while (n < max && n < magazines && trim_next_magazine(arena, class))
+		n++;
+	return n;
 }
 
 static bool trim_next_span(struct kvs__arena *arena, uint32_t class_nr)
@@ -1202,8 +1255,7 @@ static unsigned trim_stop(struct kvs__arena *arena, unsigned stop, unsigned max_
 		while (n < max_spans && trim_next_free_span(arena))
 			n++;
 	} else {
-		while (n < max_spans && trim_next_magazine(arena, stop))
-			n++;
+		n = trim_depot(arena, &arena->class[stop], max_spans);
 		while (n < max_spans && trim_next_span(arena, stop))
 			n++;
 	}
@@ -1230,6 +1282,7 @@ static struct chunk *take_spares(struct pool *pool)
 	struct chunk *chunk;
 
 	pthread_mutex_lock(&pool->mutex);
+	store_relaxed(&pool->wants_chunk, 0);
 	while (!list_empty(&pool->by_free[SPANS])) {
 		chunk = kvs_container_of(pool->by_free[SPANS].next, struct chunk, by_free);
 		remove_chunk_locked(pool, chunk);
@@ -1246,8 +1299,7 @@ void kvs__arena_trim(struct kvs__arena *arena)
 	uint32_t i;
 
 	for (i = 0; i < CLASSES; i++)
-		while (trim_next_magazine(arena, i))
-			;
+		(void)trim_depot(arena, &arena->class[i], UINT_MAX);
 	unmap_chunks(arena, take_spares(&arena->pool));
 	while (kvs__arena_trim_step(arena, &cursor, TRIM_STEP) == TRIM_STEP)
 		;
@@ -1501,26 +1553,25 @@ static void check_chunk(struct check *check, const struct chunk *chunk)
 	check->spares += chunk->free_spans == ALL_SPANS;
 }
 
-static size_t check_magazines(struct check *check, const struct kvs__magazine *mag,
-			      struct size_class *class)
+static size_t check_magazine(struct check *check, const struct kvs__magazine *mag,
+			     struct size_class *class)
 {
-	size_t kept = 0;
 	uint32_t i;
 
-	for (; mag != NULL; mag = mag->link) {
-		for (i = 0; i < mag->count; i++)
-			expect(check, is_taken(check->arena, class, mag->block[i]), "INV-A6 taken");
-		kept += mag->count;
-	}
-	return kept;
+	for (i = 0; i < mag->count; i++)
+		expect(check, is_taken(check->arena, class, mag->block[i]), "INV-A6 taken");
+	return mag->count;
 }
 
 static void check_depot(struct check *check, struct size_class *class)
 {
-	size_t kept = check_magazines(check, class->depot.full, class);
+	const struct kvs__magazine *mag;
+	size_t kept = 0;
 
+	for (mag = class->depot.full; mag != NULL; mag = mag->link)
+		kept += check_magazine(check, mag, class);
 	if (class->depot.filling != NULL)
-		kept += class->depot.filling->count;
+		kept += check_magazine(check, class->depot.filling, class);
 	expect(check, kept == class->depot.kept, "INV-A6 kept");
 }
 

@@ -72,7 +72,7 @@ void kvs__arena_destroy(struct kvs__arena *arena);
 void *kvs__arena_alloc(struct kvs__arena *arena, struct kvs__heap *heap, size_t size);
 
 /*
- * kvs__arena_wants_chunk - The last spare chunk of a large arena was begun: time for the next, before a writer needs it.
+ * kvs__arena_wants_chunk - Half of the last chunk of a large arena is used: time for the next, before a writer needs it.
  * kvs__arena_prepare     - Map it, and bring its memory in. Returns whether there was anything to do. Any thread.
  */
 bool kvs__arena_wants_chunk(const struct kvs__arena *arena);

@@ -74,24 +74,26 @@ struct kvs__magazine *kvs__depot_exchange(struct kvs__depot *d, struct kvs__maga
 	return with_blocks;
 }
 
-static void free_all(struct kvs__magazine **from)
+struct kvs__magazine *kvs__depot_take_empty(struct kvs__depot *d)
+{
+	struct kvs__magazine *list = d->empty;
+
+	d->empty = NULL;
+	return list;
+}
+
+void kvs__magazines_free(struct kvs__magazine *list)
 {
 	struct kvs__magazine *m;
 
-	while ((m = pop(from)) != NULL)
+	while ((m = pop(&list)) != NULL)
 		free(m);
-}
-
-void kvs__depot_forget_empty(struct kvs__depot *d)
-{
-	free_all(&d->empty);
 }
 
 void kvs__depot_release(struct kvs__depot *d)
 {
-	free_all(&d->full);
-	free_all(&d->empty);
+	kvs__magazines_free(d->full);
+	kvs__magazines_free(d->empty);
 	free(d->filling);
-	d->filling = NULL;
-	d->kept = 0;
+	*d = (struct kvs__depot){ NULL, NULL, NULL, 0 };
 }

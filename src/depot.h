@@ -58,8 +58,11 @@ struct kvs__magazine *kvs__depot_exchange(struct kvs__depot *d, struct kvs__maga
 /* kvs__depot_take - A magazine with blocks, or NULL. OWNS: the caller, who frees it. */
 struct kvs__magazine *kvs__depot_take(struct kvs__depot *d);
 
-/* kvs__depot_forget_empty - Free the empty ones. kvs__depot_release - Free all; the blocks are forgotten. */
-void kvs__depot_forget_empty(struct kvs__depot *d);
+/* kvs__depot_take_empty - The empty ones, a list. OWNS: the caller. kvs__magazines_free - Free such a list. */
+struct kvs__magazine *kvs__depot_take_empty(struct kvs__depot *d);
+void kvs__magazines_free(struct kvs__magazine *list);
+
+/* kvs__depot_release - Free all magazines; the blocks are forgotten. */
 void kvs__depot_release(struct kvs__depot *d);
 
 #endif
