@@ -446,7 +446,8 @@ KVS_API void kvs_value_free(struct kvs *kv, struct kvs_value *value);
 /*
  * kvs_read_begin, kvs_read_end - Open and close a read section on this thread.
  *
- * Sections nest. What was borrowed inside is valid until the outermost one ends.
+ * Sections nest. What was borrowed inside is valid until the outermost one ends. A thread that exits inside
+ * sections ends them, in a destructor of thread-specific data: destructors that run after it must not.
  * Progress     Wait-free, but for a thread's very first call, which registers it.
  */
 KVS_API void kvs_read_begin(struct kvs *kv);
