@@ -65,6 +65,23 @@ struct kvs__magazine *kvs__depot_take(struct kvs__depot *d)
 	return m;
 }
 
+void *kvs__depot_get(struct kvs__depot *d)
+{
+	struct kvs__magazine *m = d->filling;
+
+	if (m == NULL)
+		m = pop(&d->full);
+	if (m == NULL)
+		return NULL;
+	d->kept--;
+	d->filling = m;
+	if (--m->count == 0) {
+		d->filling = NULL;
+		push(&d->empty, m);
+	}
+	return m->block[m->count];
+}
+
 struct kvs__magazine *kvs__depot_exchange(struct kvs__depot *d, struct kvs__magazine *m)
 {
 	struct kvs__magazine *with_blocks = kvs__depot_take(d);

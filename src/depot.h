@@ -55,6 +55,9 @@ bool kvs__depot_put(struct kvs__depot *d, void *block, uint32_t per_magazine);
  */
 struct kvs__magazine *kvs__depot_exchange(struct kvs__depot *d, struct kvs__magazine *m);
 
+/* kvs__depot_get - One block, or NULL: none is kept. */
+void *kvs__depot_get(struct kvs__depot *d);
+
 /* kvs__depot_take - A magazine with blocks, or NULL. OWNS: the caller, who frees it. */
 struct kvs__magazine *kvs__depot_take(struct kvs__depot *d);
 

@@ -24,6 +24,7 @@
 
 #define BLOCK 144 /* a 12-byte key, a 100-byte value */
 #define PAGE 4096
+#define SPAN_KIB 64
 #define MAX_MAPS 512
 #define MIB ((size_t)1 << 20)
 
@@ -411,8 +412,12 @@ static void test_what_was_freed_last_is_taken_first(void **state)
 	kvs__arena_free_many(arena, freed, again.size, SOME);
 	check_arena();
 	check_u64(kvs__arena_used(arena), used - SOME * BLOCK);
-	for (i = 0; i < SOME; i++)
+	again.ptr[0] = kvs__arena_alloc(arena, NULL, BLOCK);
+	check(again.ptr[0] == freed[SOME - 1]);
+	for (i = 1; i < SOME; i++)
 		again.ptr[i] = kvs__arena_alloc(arena, &heap, BLOCK);
+	check(again.ptr[1] >
+	      freed[SOME - 120]); /* they were freed in the order of their addresses */
 	check_arena();
 	check_u64(in_both(freed, again.ptr, SOME), SOME);
 	for (i = 1; i < SOME; i++)
@@ -747,6 +752,41 @@ static void test_trim_steps_are_bounded_and_come_to_an_end(void **state)
 	end();
 }
 
+/* The last blocks of all spans are in the depot; and the cursor may stand anywhere. */
+static void test_trim_steps_give_back_what_the_depot_held(void **state)
+{
+	struct blocks b = blocks_new(40000);
+	size_t lasts = 50, span = (SPAN_KIB << 10) / BLOCK;
+	unsigned cursor, from;
+	uint32_t size[64];
+	void *ptr[64];
+	size_t i;
+
+	for (from = 0; from < 166; from += 165) {
+		begin(state);
+		blocks_alloc(&b, 0, b.count, BLOCK);
+		kvs__heap_flush(arena, &heap);
+		for (i = 0; i < lasts; i++) {
+			ptr[i] = b.ptr[span * (i + 2)];
+			size[i] = BLOCK;
+		}
+		kvs__arena_free_many(arena, ptr, size, lasts);
+		for (i = 0; i < b.count; i++)
+			if (i / span < lasts + 2 && (i % span || i / span < 2))
+				kvs__arena_free(arena, b.ptr[i], BLOCK);
+		cursor = from;
+		while (kvs__arena_trim_step(arena, &cursor, 16) == 16)
+			;
+		check_arena();
+		util_note("from stop %u: %zu KiB used, %zu KiB resident", from,
+			  kvs__arena_used(arena) >> 10, source_resident(&source) >> 10);
+		check(source_resident(&source) <= kvs__arena_used(arena) * 103 / 100 + 64 * 1024);
+		end();
+		memset(&heap, 0, sizeof(heap));
+	}
+	blocks_delete(&b);
+}
+
 static void test_a_span_serves_another_size_once_empty(void **state)
 {
 	static const uint32_t sizes[] = { 144, 32, 1024, 9000, 48, 32768, 3000 };
@@ -912,6 +952,45 @@ static void test_chunks_are_not_prepared_for_nothing(void **state)
 	check_u64(source.calls, calls);
 	kvs__arena_trim(arena);
 	check(!kvs__arena_prepare(arena));
+	check_arena();
+	blocks_delete(&b);
+	end();
+}
+
+static void forget_wish(void)
+{
+	source.fail_in = 0;
+	check(kvs__arena_prepare(arena));
+	check(!kvs__arena_wants_chunk(arena));
+	source.fail_in = -1;
+}
+
+/* Of 17 free spans of the last chunk trim takes one for a moment. */
+static void test_trim_wants_no_chunk(void **state)
+{
+	struct blocks b = blocks_new(10 * 512);
+	unsigned cursor = 0;
+	size_t n = 0, last;
+	bool was_huge;
+	void *ptr;
+
+	begin(state);
+	while (source.live < 9)
+		block_alloc(&b, n++, 4096);
+	was_huge = count_advised_huge() != 0;
+	for (last = n - 1; n < last + 13 + 14 * 16; n++)
+		block_alloc(&b, n, 4096);
+	forget_wish();
+	ptr = kvs__arena_alloc(arena, &heap, 5000);
+	check(kvs__arena_wants_chunk(arena));
+	kvs__arena_free(arena, ptr, 5000);
+	kvs__heap_flush(arena, &heap);
+	forget_wish();
+	while (kvs__arena_trim_step(arena, &cursor, 1) == 1)
+		;
+	/* A huge page came whole: its free spans go whole. Else only the one that was used. */
+	check(kvs__arena_given(arena) >= (was_huge ? 17 : 1) * (size_t)SPAN_KIB << 10);
+	check(!kvs__arena_wants_chunk(arena));
 	check_arena();
 	blocks_delete(&b);
 	end();
@@ -1218,11 +1297,13 @@ int main(void)
 		cmocka_unit_test(test_trim_gives_back_pages_after_random_deletes),
 		cmocka_unit_test(test_trim_gives_back_free_spans_of_used_chunks),
 		cmocka_unit_test(test_trim_steps_are_bounded_and_come_to_an_end),
+		cmocka_unit_test(test_trim_steps_give_back_what_the_depot_held),
 		cmocka_unit_test(test_a_span_serves_another_size_once_empty),
 		cmocka_unit_test(test_huge_pages_are_for_large_stores_only),
 		cmocka_unit_test(test_no_memory_is_null_and_nothing_is_lost),
 		cmocka_unit_test(test_large_arenas_want_the_next_chunk_ahead),
 		cmocka_unit_test(test_chunks_are_not_prepared_for_nothing),
+		cmocka_unit_test(test_trim_wants_no_chunk),
 		cmocka_unit_test(test_a_chunk_that_was_not_prepared_is_mapped),
 		cmocka_unit_test(test_default_source_maps_aligned_chunks),
 		cmocka_unit_test(test_destroy_takes_what_is_still_allocated),
