@@ -465,7 +465,7 @@ static int64_t boot_now(void)
 /* A deadline that is "not yet" was later than the clock before the question, however near and however often asked. */
 static void test_the_bound_is_never_behind_the_clock(void **state)
 {
-	size_t rounds = util_scaled(20000, 2000000, 20000000), sure = 0, far = 0;
+	size_t rounds = util_scaled(200000, 2000000, 20000000), sure = 0, far = 0;
 	struct kvs *kv = NULL;
 	struct rng r;
 
