@@ -4,11 +4,13 @@
  *
  * A chunk's 32 pieces are the bits of a word; a block is an aligned run of them. A freed block's
  * memory is given back to the system at once, which also makes it zero again; a chunk with no block left
- * is unmapped. Growth and shrink are rare: one lock and a walk over the few chunks will do.
+ * is unmapped. The system does not take back memory that a program has locked: that is cleared.
+ * Growth and shrink are rare: one lock and a walk over the few chunks will do.
  */
 #include "pages.h"
 
 #include <stdint.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "compiler.h"
@@ -105,7 +107,8 @@ static void small_free(struct kvs__pages *p, char *block, size_t size)
 	c = *at;
 	c->used &= ~(mask_of(size) << (size_t)(block - c->base) / KVS__PAGES_MIN);
 	if (c->used) {
-		(void)madvise(block, size, MADV_DONTNEED);
+		if (madvise(block, size, MADV_DONTNEED) != 0)
+			memset(block, 0, size);
 	} else {
 		*at = c->next;
 		kvs__mem_unmap(c->base, KVS_HUGE_PAGE);
