@@ -186,18 +186,32 @@ static void on_retired(struct shift *s, struct kvs__entry *e)
 	bury(s, e);
 }
 
+/* Something was taken and not looked at yet. */
+static bool has_taken(const struct kvs__expiry *x)
+{
+	return x->added || x->retired;
+}
+
+/* Take the mail of @slot, with nothing else in hand. false: it has none. */
+static bool take_mail_of(struct kvs__expiry *x, struct kvs__slot *slot)
+{
+	x->from = slot;
+	x->added = kvs__mailbox_take(&slot->added);
+	x->retired = kvs__mailbox_take(&slot->retired);
+	return has_taken(x);
+}
+
 /* Take the mail of the next slot that has some. false: none has. */
 static bool take_mail(struct shift *s)
 {
 	struct kvs__expiry *x = s->x;
 	struct kvs__slot *last = x->from;
+	struct kvs__slot *next;
 
-	do {
-		x->from = x->from->next ? x->from->next : load_acquire(&s->kv->home.slots);
-		x->added = kvs__mailbox_take(&x->from->added);
-		x->retired = kvs__mailbox_take(&x->from->retired);
-	} while (!x->added && !x->retired && x->from != last);
-	return x->added || x->retired;
+	do
+		next = x->from->next ? x->from->next : load_acquire(&s->kv->home.slots);
+	while (!take_mail_of(x, next) && next != last);
+	return has_taken(x);
 }
 
 /* The next message that was taken; the entry it is about, and which it is. */
@@ -214,24 +228,24 @@ static struct kvs__entry *next_message(struct kvs__expiry *x, bool *ret_added)
 	return *ret_added ? entry_of_added(m) : entry_of_retired(m);
 }
 
+static void read_one(struct shift *s)
+{
+	bool added;
+	struct kvs__entry *e = next_message(s->x, &added);
+
+	if (added)
+		on_added(s, e);
+	else
+		on_retired(s, e);
+}
+
 /* At most @budget messages. Returns how many; fewer: there are no more. */
 static unsigned read_mail(struct shift *s, unsigned budget)
 {
-	struct kvs__expiry *x = s->x;
 	unsigned n;
 
-	for (n = 0; n < budget; n++) {
-		struct kvs__entry *e;
-		bool added;
-
-		if (!x->added && !x->retired && !take_mail(s))
-			break;
-		e = next_message(x, &added);
-		if (added)
-			on_added(s, e);
-		else
-			on_retired(s, e);
-	}
+	for (n = 0; n < budget && (has_taken(s->x) || take_mail(s)); n++)
+		read_one(s);
 	return n;
 }
 
@@ -318,7 +332,7 @@ static bool has_mail(const struct shift *s)
 {
 	const struct kvs__slot *slot;
 
-	if (s->x->added || s->x->retired)
+	if (has_taken(s->x))
 		return true;
 	for (slot = load_acquire(&s->kv->home.slots); slot; slot = slot->next)
 		if (kvs__mailbox_has_some(&slot->added) || kvs__mailbox_has_some(&slot->retired))
@@ -400,20 +414,38 @@ void kvs__expiry_help(struct kvs *kv, struct kvs__slot *slot)
 		hurry(kv);
 }
 
+/* A section for so many messages: who queues a batch is inside one. */
+static void flush_piece(struct shift *s)
+{
+	unsigned n;
+
+	kvs__rcu_read_lock();
+	for (n = 0; n < PIECE && has_taken(s->x); n++)
+		read_one(s);
+	bury_dead(s);
+	batch_release(s);
+	kvs__rcu_read_unlock();
+}
+
+/*
+ * What was taken before, then each mailbox once: what is sent meanwhile stays, or who flushes beside writers
+ * would have no end. One turn meets both messages about an entry, in whatever slots.
+ */
 bool kvs__expiry_flush(struct kvs *kv)
 {
+	struct kvs__slot *slot = load_acquire(&kv->home.slots);
 	struct shift s;
-	unsigned n;
 	bool all;
 
 	(void)shift_begin(&s, kv, true);
-	do {
-		kvs__rcu_read_lock(); /* who queues a batch is inside a section */
-		n = read_mail(&s, PIECE);
-		bury_dead(&s);
-		batch_release(&s);
-		kvs__rcu_read_unlock();
-	} while (n == PIECE);
+	do
+		flush_piece(&s);
+	while (has_taken(s.x));
+	for (; slot; slot = slot->next)
+		if (take_mail_of(s.x, slot))
+			do
+				flush_piece(&s);
+			while (has_taken(s.x));
 	all = !s.x->dead;
 	kvs__rcu_read_lock();
 	(void)kvs__reclaim_take_over(&kv->reclaim, &s.x->slot->batch);

@@ -947,6 +947,76 @@ static void test_a_key_of_new_contents_is_not_lost_to_the_wheel(void **state)
 	check(n >= 20);
 }
 
+/* ---- Flush ------------------------------------------------------------------------------- */
+
+#define BUSY_LIMIT 20000u /* points: a drain that has not ended by then never would */
+
+/* A writer that sends two messages at each point that the drain passes in expiry.c. */
+static struct busy {
+	struct kvs *kv;
+	sem_t more;
+	sem_t sent;
+	uint64_t points;
+	uint64_t sets;
+	bool over;
+} busy;
+
+static void *keep_sending(void *arg)
+{
+	char room[KEY_ROOM];
+
+	(void)arg;
+	check_ok(kvs_thread_attach(busy.kv));
+	for (;;) {
+		while (sem_wait(&busy.more) != 0)
+			;
+		if (busy.over)
+			return NULL;
+		check_ok(kvs_set_ex(busy.kv, make_key(room, busy.sets++ % FILL), NEW_VALUE,
+				    kvs_after(1000000), NULL));
+		sem_post(&busy.sent);
+	}
+}
+
+static void wait_for_a_set(const char *file, int line)
+{
+	(void)line;
+	if (!is_victim || !strstr(file, "expiry.c") || busy.points++ >= BUSY_LIMIT)
+		return;
+	sem_post(&busy.more);
+	while (sem_wait(&busy.sent) != 0)
+		;
+}
+
+static void test_drain_ends_beside_a_writer_of_timed_keys(void **state)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	pthread_t writer;
+
+	(void)state;
+	opts.flags = KVS_OPEN_NO_THREADS;
+	check_ok(kvs_open(&opts, &busy.kv));
+	sem_init(&busy.more, 0, 0);
+	sem_init(&busy.sent, 0, 0);
+	for (uint64_t i = 0; i < 200; i++)
+		check_ok(kvs_set_ex(busy.kv, kvs_bytes(&i, sizeof(i)), NEW_VALUE,
+				    kvs_after(1000000), NULL));
+	check(pthread_create(&writer, NULL, keep_sending, NULL) == 0);
+	atomic_store(&kvs__yield_hook, wait_for_a_set);
+	is_victim = true;
+	check_ok(kvs_drain(busy.kv));
+	is_victim = false;
+	atomic_store(&kvs__yield_hook, NULL);
+	busy.over = true;
+	sem_post(&busy.more);
+	check(pthread_join(writer, NULL) == 0);
+	util_note("%llu sets while the drain passed %llu points", (unsigned long long)busy.sets,
+		  (unsigned long long)busy.points);
+	check(busy.sets >= 200);
+	check(busy.points < BUSY_LIMIT);
+	close_store(busy.kv);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -959,6 +1029,7 @@ int main(void)
 		cmocka_unit_test(test_close_beside_a_parked_write),
 		cmocka_unit_test(test_a_grace_period_may_end_at_any_point_of_a_round),
 		cmocka_unit_test(test_a_key_of_new_contents_is_not_lost_to_the_wheel),
+		cmocka_unit_test(test_drain_ends_beside_a_writer_of_timed_keys),
 	};
 
 	return util_main("parked", tests, ARRAY_LEN(tests));
