@@ -317,7 +317,7 @@ static unsigned fire_some(struct shift *s, struct kvs__root *root, unsigned budg
 {
 	unsigned left = budget;
 
-	while (left && kvs__wheel_has_due(&s->x->wheel)) {
+	while (left && kvs__wheel_has_work(&s->x->wheel)) {
 		struct kvs__timer *t = kvs__wheel_next(&s->x->wheel, &left);
 
 		if (t)

@@ -14,7 +14,8 @@
 #include "atomic.h"
 
 #define KVS__WHEEL_BITS 6u
-#define KVS__WHEEL_SLOTS (1u << KVS__WHEEL_BITS)
+#define KVS__WHEEL_TURN (1u << KVS__WHEEL_BITS) /* slots of a level in one of the level above */
+#define KVS__WHEEL_SLOTS (2 * KVS__WHEEL_TURN)  /* this turn's and the next one's */
 #define KVS__WHEEL_LEVELS 11u /* 66 bits: every deadline has a place, there is no overflow list */
 
 /* A link of a circular list; also the list's own head. */
@@ -37,7 +38,9 @@ struct kvs__wheel {
 	uint64_t count;         /* timers on the wheel, due ones included */
 	struct kvs__ring due;   /* all due */
 	struct kvs__ring again; /* of slots whose range has begun: due, or to be filed again */
-	uint64_t full[KVS__WHEEL_LEVELS]; /* bit: the slot may hold timers */
+	/* of slots whose range is the next: to be filed again until it begins */
+	struct kvs__ring ahead[KVS__WHEEL_LEVELS];
+	uint32_t ahead_full; /* bit: the level may have some ahead */
 	struct kvs__ring slot[KVS__WHEEL_LEVELS][KVS__WHEEL_SLOTS];
 };
 
@@ -67,10 +70,10 @@ void kvs__wheel_advance(struct kvs__wheel *w, uint64_t now_ms);
  */
 struct kvs__timer *kvs__wheel_next(struct kvs__wheel *w, unsigned *budget);
 
-/* kvs__wheel_has_due - May kvs__wheel_next find something without time going on? */
-static inline bool kvs__wheel_has_due(const struct kvs__wheel *w)
+/* kvs__wheel_has_work - May kvs__wheel_next find something to look at without time going on? */
+static inline bool kvs__wheel_has_work(const struct kvs__wheel *w)
 {
-	return w->due.next != &w->due || w->again.next != &w->again;
+	return w->due.next != &w->due || w->again.next != &w->again || w->ahead_full;
 }
 
 #endif

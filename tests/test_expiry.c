@@ -53,7 +53,7 @@ static bool is_settled(struct kvs *kv)
 
 	kvs__expiry_lock(kv);
 	settled = kv->expiry.wheel.now >= now / KVS__TICK_MS &&
-		  !kvs__wheel_has_due(&kv->expiry.wheel);
+		  !kvs__wheel_has_work(&kv->expiry.wheel);
 	kvs__expiry_unlock(kv);
 	return settled;
 }
