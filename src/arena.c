@@ -53,7 +53,8 @@
  * free pages to the system. Such pages are remembered, until a block is taken from them. Free
  * spans of used chunks are given back by trim whole.
  *
- * Huge pages are asked for once 8 chunks are held; a small store stays small. They are declined
+ * Huge pages are asked for once 8 chunks are held; a small store stays small. With each chunk that is
+ * prepared from then on, one of the first 8 is laid on a huge page too. They are declined
  * again for a chunk before its pages are given back (else khugepaged fills the holes), which
  * takes a span with four such pages at least, and asked for again when all its pages are in use.
  *
@@ -102,15 +103,21 @@
  */
 #include "arena.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "atomic.h"
 #include "compiler.h"
 #include "depot.h"
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1; before, the page comes when khugepaged passes */
+#endif
 
 #ifdef KVS_ASAN
 #include <sanitizer/asan_interface.h>
@@ -175,6 +182,7 @@ struct span {
 struct chunk {
 	struct link by_free;     /* pool */
 	struct link dirty;       /* pool */
+	struct link small;       /* pool: on its list until huge pages are asked for */
 	uint32_t free_spans;     /* pool */
 	uint32_t dirty_spans;    /* pool: free ones with pages not given back */
 	uint32_t given_pages;    /* pool */
@@ -206,6 +214,7 @@ struct pool {
 	size_t given_pages;
 	kvs__u32 wants_chunk; /* written under the mutex */
 	struct link dirty;
+	struct link small; /* chunks from before huge pages were asked for */
 	struct link by_free[SPANS + 1];
 };
 
@@ -423,6 +432,7 @@ static struct chunk *map_chunk(struct kvs__arena *arena)
 	chunk->huge = huge;
 	list_init(&chunk->by_free);
 	list_init(&chunk->dirty);
+	list_init(&chunk->small);
 	chunk->free_spans = ALL_SPANS;
 	return chunk;
 }
@@ -438,6 +448,7 @@ static void remove_chunk_locked(struct pool *pool, struct chunk *chunk)
 {
 	list_remove(&chunk->by_free);
 	list_remove(&chunk->dirty);
+	list_remove(&chunk->small);
 	pool->given_pages -= chunk->given_pages;
 	pool->chunks--;
 	pool->spares--;
@@ -472,6 +483,8 @@ static void add_chunk_locked(struct pool *pool, struct chunk *chunk)
 	refile_chunk_locked(pool, chunk);
 	if (chunk->huge)
 		set_dirty_locked(pool, chunk, ALL_SPANS);
+	else
+		list_append(&pool->small, &chunk->small);
 }
 
 static struct span *take_span_locked(struct pool *pool, struct chunk *chunk, uint32_t span_nr)
@@ -572,6 +585,46 @@ static bool take_wish(struct pool *pool)
 	return wanted;
 }
 
+/* A page that is asked for at once comes even where the system is to give none. */
+static bool huge_pages_are_on(void)
+{
+	int fd = open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
+	char text[64] = "";
+	ssize_t len = -1;
+
+	if (fd >= 0) {
+		len = read(fd, text, sizeof(text) - 1);
+		(void)close(fd);
+	}
+	return len > 0 && strstr(text, "[never]") == NULL;
+}
+
+/* What the chunk holds is copied: some tenths of a millisecond. */
+static void make_huge_locked(struct pool *pool, struct chunk *chunk)
+{
+	ask_huge_locked(pool, chunk);
+	if (!chunk->huge)
+		return;
+	if (huge_pages_are_on())
+		(void)madvise(chunk, KVS__ARENA_CHUNK, MADV_COLLAPSE);
+	set_dirty_locked(pool, chunk, chunk->free_spans);
+}
+
+/* One that was mapped while the arena was small, and has filled. */
+static void make_one_huge(struct pool *pool)
+{
+	struct chunk *chunk;
+
+	pthread_mutex_lock(&pool->mutex);
+	if (!list_empty(&pool->small) && pool->chunks >= HUGE_FROM) {
+		chunk = kvs_container_of(pool->small.next, struct chunk, small);
+		list_remove(&chunk->small);
+		if (chunk->given_pages == 0 && free_span_count(chunk) <= SPANS / 2)
+			make_huge_locked(pool, chunk);
+	}
+	pthread_mutex_unlock(&pool->mutex);
+}
+
 /* Its header's first word brings a huge page in, which takes longest of all. */
 bool kvs__arena_prepare(struct kvs__arena *arena)
 {
@@ -580,6 +633,7 @@ bool kvs__arena_prepare(struct kvs__arena *arena)
 
 	if (!kvs__arena_wants_chunk(arena) || !take_wish(pool))
 		return false;
+	make_one_huge(pool);
 	chunk = map_chunk(arena);
 	if (chunk == NULL)
 		return true;
@@ -1384,6 +1438,7 @@ static void init_pool(struct pool *pool)
 
 	pthread_mutex_init(&pool->mutex, NULL);
 	list_init(&pool->dirty);
+	list_init(&pool->small);
 	for (n = 0; n <= SPANS; n++)
 		list_init(&pool->by_free[n]);
 }

@@ -864,6 +864,40 @@ static void test_huge_pages_are_for_large_stores_only(void **state)
 	end();
 }
 
+/* With each chunk that is prepared one of the first; what they hold is as it was. */
+static void test_the_first_chunks_become_huge_in_a_large_store(void **state)
+{
+	size_t want = access("/sys/kernel/mm/transparent_hugepage/enabled", F_OK) == 0 ? 8 : 0;
+	struct blocks b = blocks_new(20 * 512);
+	size_t first[8] = { 0 };
+	size_t n = 0, huge = 0;
+	size_t i;
+
+	begin(state);
+	for (i = 0; i < b.count; i++) {
+		block_alloc(&b, i, 4096);
+		if (source.live <= 8 && first[source.live - 1] == 0)
+			first[source.live - 1] = i + 1;
+		n += kvs__arena_prepare(arena);
+		check(n == 0 || source.live > 8);
+	}
+	check_arena();
+	for (i = 0; i < 8; i++)
+		huge += advised_huge(b.ptr[first[i] - 1]);
+	util_note("%zu of the first 8 chunks, %zu of %zu in all are huge; %zu prepared", huge,
+		  count_advised_huge(), source.live, n);
+	check(n >= 8);
+	check_u64(huge, want);
+	for (i = 0; i < b.count; i++)
+		check(pattern_matches(b.ptr[i], 4096, i));
+	free_random_99_percent(&b);
+	kvs__arena_trim(arena);
+	check_arena();
+	check_u64(count_advised_huge(), 0);
+	blocks_delete(&b);
+	end();
+}
+
 /* ---- No memory -------------------------------------------------------------------------- */
 
 static void test_no_memory_is_null_and_nothing_is_lost(void **state)
@@ -1300,6 +1334,7 @@ int main(void)
 		cmocka_unit_test(test_trim_steps_give_back_what_the_depot_held),
 		cmocka_unit_test(test_a_span_serves_another_size_once_empty),
 		cmocka_unit_test(test_huge_pages_are_for_large_stores_only),
+		cmocka_unit_test(test_the_first_chunks_become_huge_in_a_large_store),
 		cmocka_unit_test(test_no_memory_is_null_and_nothing_is_lost),
 		cmocka_unit_test(test_large_arenas_want_the_next_chunk_ahead),
 		cmocka_unit_test(test_chunks_are_not_prepared_for_nothing),
