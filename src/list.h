@@ -77,9 +77,9 @@ KVS_INLINE void kvs__fetch_rest(const struct kvs__entry *e, uint64_t link, uint6
 enum kvs__met { KVS__MET_IT, KVS__MET_NOTHING, KVS__MET_MORE };
 
 /* kvs__straight_from - The rest of kvs__lookup_straight, from a @link that leads to its place or before it. */
-KVS_INLINE enum kvs__met kvs__straight_from(uint64_t order, const unsigned char *key,
-					    size_t key_len, uint64_t link, uint64_t limit,
-					    const struct kvs__entry **ret)
+KVS_INLINE enum kvs__met kvs__straight_from(const struct kvs__table *t, uint64_t order,
+					    const unsigned char *key, size_t key_len, uint64_t link,
+					    uint64_t limit, const struct kvs__entry **ret)
 {
 	while (likely(link <= limit)) {
 		const struct kvs__entry *e = kvs__link_entry(link);
@@ -87,7 +87,7 @@ KVS_INLINE enum kvs__met kvs__straight_from(uint64_t order, const unsigned char 
 
 		KVS_COUNT_STEP();
 		if (unlikely(kvs__link_to_head(link)))
-			return KVS__MET_MORE;
+			return kvs__pass_head(t, link, order) ? KVS__MET_MORE : KVS__MET_NOTHING;
 		kvs__fetch_rest(e, link, limit);
 		word = load_seq_cst(&e->next);
 		if (likely(e->order == order)) {
@@ -110,7 +110,7 @@ KVS_INLINE enum kvs__met kvs__straight_from(uint64_t order, const unsigned char 
  * kvs__lookup_straight - kvs__lookup for the case that is nearly always the case; inside a section.
  *
  * KVS__MET_IT, with the entry in @ret, and KVS__MET_NOTHING are kvs__lookup's answers. KVS__MET_MORE is none:
- * a bucket whose head is not linked yet, another head, a mark or a missing stamp was met, and
+ * a bucket whose head is not linked yet, a head within the bucket, a mark or a missing stamp was met, and
  * kvs__lookup has to say.
  */
 KVS_INLINE enum kvs__met kvs__lookup_straight(const struct kvs__table *t, uint64_t order,
@@ -122,7 +122,7 @@ KVS_INLINE enum kvs__met kvs__lookup_straight(const struct kvs__table *t, uint64
 
 	if (unlikely(kvs__word_state(link) != KVS__HEAD_LIVE))
 		return KVS__MET_MORE;
-	return kvs__straight_from(order, key, key_len, link, kvs__link_limit(order, bits), ret);
+	return kvs__straight_from(t, order, key, key_len, link, kvs__link_limit(order, bits), ret);
 }
 
 /*

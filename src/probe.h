@@ -58,7 +58,8 @@ KVS_INLINE const struct kvs__entry *kvs__probe_answer(const struct kvs__probe *p
 {
 	const struct kvs__entry *e;
 
-	switch (kvs__straight_from(p->order, key->data, key->len, p->link, p->limit, &e)) {
+	switch (kvs__straight_from(p->table, p->order, key->data, key->len, p->link, p->limit,
+				   &e)) {
 	case KVS__MET_IT:
 		return e;
 	case KVS__MET_NOTHING:
