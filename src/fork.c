@@ -13,8 +13,11 @@
  *
  * From before until after, batches are parked: see kvs__reclaim_hold.
  *
- * Other threads' writes may be half done in the child's copy: marked and not unlinked. Any writer
- * that meets them finishes the unlinking; their memory stays allocated until the store is freed.
+ * Other threads' writes may be half done in the child's copy: an entry marked and not unlinked, which a snapshot would
+ * take for one that was removed after its cut. Each writer says in its slot, before it publishes or marks, in which run
+ * of equal order keys. So child, while nobody else is about, looks at one run for each slot, and unlinks what is marked.
+ * What was unlinked so, or was in the lost thread's hand, stays allocated until the store is freed: nobody retires it, so
+ * nobody does twice.
  */
 #include "expiry.h"
 #include "maintain.h"
@@ -75,6 +78,29 @@ static void let_go(struct kvs__home *h, void *arg)
 	kvs__admin_unlock(kv);
 }
 
+/* No section is needed, nor could one be opened here: there is no other thread, and what is deferred waits. */
+static void finish_run(const struct kvs__table *t, uint64_t order)
+{
+	struct kvs__wanted run = { order, NULL };
+	struct kvs__place ignored;
+
+	kvs__find(t, &run, &ignored);
+}
+
+/* What the threads that are not here were writing. A place that a write was done with long ago does no harm. */
+static void finish_writes(struct kvs *kv)
+{
+	struct kvs__root *root = load_seq_cst(&kv->root);
+	const struct kvs__slot *s;
+
+	for (s = load_acquire(&kv->home.slots); root && s; s = s->next) {
+		uint64_t place = load_relaxed(&s->place);
+
+		if (place)
+			finish_run(&root->table[kvs__place_shard(place)], kvs__place_order(place));
+	}
+}
+
 /* In the child, before anything is queued: the threads are not here. */
 static void forget_threads(struct kvs__home *h, void *arg)
 {
@@ -92,6 +118,7 @@ static void forget_threads(struct kvs__home *h, void *arg)
 	store_seq_cst(&kv->cut.running, NULL);
 	/* Likewise a load: what it had built is lost to the child until the store is freed, its timers once they are due. */
 	store_seq_cst(&kv->loading, 0);
+	finish_writes(kv);
 }
 
 static void restart(struct kvs__home *h, void *arg)

@@ -132,6 +132,27 @@ KVS_INLINE uint32_t kvs__shard_of(const struct kvs *kv, uint64_t hash)
 	return (uint32_t)((hash & 0xffff) * kv->shards >> 16);
 }
 
+_Static_assert(KVS_SHARDS_MAX <= KVS__KEY_LEN_MASK + 1, "a place has room for the shard");
+
+/*
+ * kvs__place_of - The run that a key stands in, as one word, never 0: its order word with the shard in place of the key's
+ * length. kvs__place_order, kvs__place_shard - Its parts.
+ */
+KVS_INLINE uint64_t kvs__place_of(const struct kvs__target *t)
+{
+	return (t->wanted.order & ~KVS__KEY_LEN_MASK) | t->shard;
+}
+
+KVS_INLINE uint64_t kvs__place_order(uint64_t place)
+{
+	return place & ~KVS__KEY_LEN_MASK;
+}
+
+KVS_INLINE uint64_t kvs__place_shard(uint64_t place)
+{
+	return place & KVS__KEY_LEN_MASK;
+}
+
 /* The user's shard function is asked, and checked. Cold. */
 int kvs__route_user(const struct kvs *kv, struct kvs_slice key, uint32_t *ret_shard);
 

@@ -33,6 +33,7 @@ struct kvs__slot {
 	kvs__u64 expirations;           /* (o) entries removed because their deadline had passed */
 	kvs__u64 sent;                  /* (o) messages */
 	kvs__batch_ref batch;           /* (a) partial batch; NULL while a write holds it */
+	kvs__u64 place;                 /* (o) of its last write (kvs__place_of); 0: none yet */
 	struct kvs__heap heap;          /* (o) */
 	int64_t unposted_bytes;         /* (o) live bytes not yet in the store's sum (quota.h) */
 	kvs__u64 limited;               /* (o) */

@@ -65,9 +65,16 @@ KVS_INLINE void published(struct write *w)
 	}
 }
 
+/* Before every CAS that publishes or marks: the child of a fork finds what a thread that is lost to it was at (fork.c). */
+KVS_INLINE void note_place(struct write *w)
+{
+	store_relaxed(&w->slot->place, kvs__place_of(&w->target));
+}
+
 /* The last touches to an entry before it is published. */
 KVS_INLINE void dress(struct write *w)
 {
+	note_place(w);
 	store_relaxed(&w->fresh->version, w->version << KVS__VERSION_SHIFT);
 	store_relaxed(&w->fresh->stamp, kvs__view_stamp(w->view));
 }
@@ -185,6 +192,7 @@ KVS_INLINE int replace(struct write *w, const struct kvs__place *p)
 KVS_INLINE int delete (struct write *w, const struct kvs__place *p)
 {
 	w->version = kvs__entry_version(p->match);
+	note_place(w);
 	if (!kvs__delete_at(w->table, p, w->view.mode == KVS__LATE))
 		return AGAIN;
 	(void)fetch_sub_seq_cst(&w->table->count, 1);
