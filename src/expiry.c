@@ -21,7 +21,7 @@
  * INVARIANTS
  *
  * INV-E1  ADDED and RETIRED are sent once each, but what the role's holder removed itself needs no RETIRED; only the
- *         role's holder puts a timed entry into a batch, after both.
+ *         role's holder puts a timed entry into a batch, after both. If a fork came before ADDED, its child sends it.
  *         So while a message or the wheel leads to an entry it is not freed, and its address is not another entry's.
  * INV-E2  The wheel, the links of entries on it and the states above are touched under the role only.
  * INV-E3  The role is taken, but by flush and forget, in a section that found a root, and given up before that ends. So after
@@ -57,12 +57,14 @@ static bool is_on_wheel(const struct kvs__timer *t)
 
 /* ---- what writers do ---- */
 
+static struct kvs__message *added_of(struct kvs__entry *e)
+{
+	return (struct kvs__message *)(void *)&kvs__entry_timed(e)->timer.ring.next;
+}
+
 void kvs__expiry_added(struct kvs__slot *slot, struct kvs__entry *e)
 {
-	struct kvs__message *m =
-		(struct kvs__message *)(void *)&kvs__entry_timed(e)->timer.ring.next;
-
-	kvs__mailbox_send(&slot->added, m);
+	kvs__mailbox_send(&slot->added, added_of(e));
 	add_owned(&slot->sent, 1);
 }
 
@@ -485,6 +487,35 @@ void kvs__expiry_forget(struct kvs *kv, struct kvs__entry *const *entries, size_
 				kvs__wheel_remove(&s.x->wheel, t);
 		}
 	shift_end(&s);
+}
+
+/* ---- fork ---- */
+
+static bool is_among(const struct kvs__message *m, const struct kvs__message *wanted)
+{
+	while (m && m != wanted)
+		m = m->next;
+	return m != NULL;
+}
+
+/* The role is held by who forked. */
+static bool was_sent(const struct kvs *kv, struct kvs__entry *e)
+{
+	const struct kvs__message *m = added_of(e);
+	const struct kvs__slot *slot;
+
+	if (kvs__entry_timed(e)->timer.ring.prev != NEW || is_among(kv->expiry.added, m))
+		return true; /* it was looked at, or taken */
+	for (slot = load_acquire(&kv->home.slots); slot; slot = slot->next)
+		if (is_among(kvs__mailbox_peek(&slot->added), m))
+			return true;
+	return false;
+}
+
+void kvs__expiry_adopt(struct kvs *kv, struct kvs__entry *e)
+{
+	if (!was_sent(kv, e))
+		kvs__expiry_added(kv->expiry.slot, e);
 }
 
 /* ---- with the store ---- */

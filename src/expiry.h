@@ -63,6 +63,12 @@ uint64_t kvs__expiry_free_dead(struct kvs *kv);
  */
 void kvs__expiry_forget(struct kvs *kv, struct kvs__entry *const *entries, size_t n);
 
+/*
+ * kvs__expiry_adopt - In a fork's child, with nobody else about: @e, timed and live, stands where a thread that is not here
+ * was writing. If that has not sent ADDED, this does.
+ */
+void kvs__expiry_adopt(struct kvs *kv, struct kvs__entry *e);
+
 /* kvs__expiry_lock, kvs__expiry_unlock - Nobody has the role, around a fork. */
 void kvs__expiry_lock(struct kvs *kv);
 void kvs__expiry_unlock(struct kvs *kv);

@@ -14,12 +14,13 @@
  * From before until after, batches are parked: see kvs__reclaim_hold.
  *
  * Other threads' writes may be half done in the child's copy: an entry marked and not unlinked, which a snapshot would
- * take for one that was removed after its cut. Each writer says in its slot, before it publishes or marks, in which run
- * of equal order keys. So child, while nobody else is about, looks at one run for each slot, and unlinks what is marked.
- * What was unlinked so, or was in the lost thread's hand, stays allocated until the store is freed: nobody retires it, so
- * nobody does twice.
+ * take for one that was removed after its cut; or an entry with a deadline published, of which the wheel was not told.
+ * Each writer says in its slot, before it publishes or marks, in which run of equal order keys. So child, while nobody else
+ * is about, looks at one run for each slot: it unlinks what is marked, and tells the wheel. What was unlinked so, or
+ * was in the lost thread's hand, stays allocated until the store is freed: nobody retires it, so nobody does twice.
  */
 #include "expiry.h"
+#include "iter.h"
 #include "maintain.h"
 #include "store.h"
 
@@ -79,12 +80,18 @@ static void let_go(struct kvs__home *h, void *arg)
 }
 
 /* No section is needed, nor could one be opened here: there is no other thread, and what is deferred waits. */
-static void finish_run(const struct kvs__table *t, uint64_t order)
+static void finish_run(struct kvs *kv, const struct kvs__table *t, uint64_t order)
 {
 	struct kvs__wanted run = { order, NULL };
 	struct kvs__place ignored;
+	struct kvs__walk w;
+	struct kvs__entry *e;
 
 	kvs__find(t, &run, &ignored);
+	w = kvs__walk_start(t, kvs__order_key(order) - 1, NULL);
+	while ((e = kvs__walk_next(&w)) && kvs__order_key(e->order) == kvs__order_key(order))
+		if (kvs__entry_is_timed(e))
+			kvs__expiry_adopt(kv, e);
 }
 
 /* What the threads that are not here were writing. A place that a write was done with long ago does no harm. */
@@ -97,7 +104,8 @@ static void finish_writes(struct kvs *kv)
 		uint64_t place = load_relaxed(&s->place);
 
 		if (place)
-			finish_run(&root->table[kvs__place_shard(place)], kvs__place_order(place));
+			finish_run(kv, &root->table[kvs__place_shard(place)],
+				   kvs__place_order(place));
 	}
 }
 

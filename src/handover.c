@@ -68,6 +68,11 @@ bool kvs__mailbox_has_some(const struct kvs__mailbox *b)
 	return has_some(b);
 }
 
+const struct kvs__message *kvs__mailbox_peek(const struct kvs__mailbox *b)
+{
+	return ck_pr_load_ptr(&b->head);
+}
+
 void kvs__mailbox_send(struct kvs__mailbox *b, struct kvs__message *message)
 {
 	TSAN_RELEASE(b);

@@ -27,6 +27,9 @@ void kvs__mailbox_send(struct kvs__mailbox *b, struct kvs__message *message);
 /* kvs__mailbox_has_some - May there be something in it? */
 bool kvs__mailbox_has_some(const struct kvs__mailbox *b);
 
+/* kvs__mailbox_peek - The newest of what is in it, and stays there; NULL: nothing. Nobody takes meanwhile. PAIRS(H1) */
+const struct kvs__message *kvs__mailbox_peek(const struct kvs__mailbox *b);
+
 /* kvs__mailbox_take - Take all that is in it, the newest first; NULL: nothing. PAIRS(H1) */
 struct kvs__message *kvs__mailbox_take(struct kvs__mailbox *b);
 

@@ -768,6 +768,112 @@ static void test_snapshots_of_a_child_wherever_a_thread_was_writing(void **state
 	check(replaces >= 24);
 }
 
+#define TTL INT64_C(1000) /* ms */
+
+static struct hand hand;
+
+static void *set_with_deadline(void *arg)
+{
+	struct forking *f = arg;
+	char room[KEY_ROOM];
+
+	check_ok(kvs_set_ex(f->kv, make_key(room, 10 * FILL), NEW_VALUE, kvs_after(9 * TTL), NULL));
+	sem_post(&f->ready);
+	sem_wait(&f->begin);
+	is_victim = true;
+	check_ok(kvs_set_ex(f->kv, make_key(room, VICTIM_KEY), NEW_VALUE, kvs_after(TTL), NULL));
+	step_done();
+	return NULL;
+}
+
+static uint64_t freed_entries(struct kvs *kv)
+{
+	check_ok(kvs_drain(kv));
+	check_u64(store_stats(kv).bytes_deferred, 0);
+	return load_relaxed(&kv->reclaim.freed_count);
+}
+
+/* What is removed by a write is given back. */
+static void child_deletes_the_timed_key(struct kvs *kv)
+{
+	uint64_t freed = freed_entries(kv);
+	bool there = key_present(kv, VICTIM_KEY);
+	char room[KEY_ROOM];
+
+	check_status(kvs_delete(kv, make_key(room, VICTIM_KEY), NULL),
+		     there ? KVS_OK : KVS_ERR_NOT_FOUND);
+	check_u64(freed_entries(kv), freed + there);
+	check_ok(kvs_delete(kv, make_key(room, 10 * FILL), NULL));
+	check_u64(freed_entries(kv), freed + there + 1);
+}
+
+/* And what nobody touches, by the wheel, in a child's child too. */
+static void child_lets_the_key_expire(struct kvs *kv)
+{
+	uint64_t freed = freed_entries(kv);
+	bool there = key_present(kv, VICTIM_KEY);
+	pid_t pid;
+
+	check_ok(kvs_fork_before());
+	pid = util_fork();
+	if (pid == 0)
+		check_ok(kvs_fork_child());
+	else
+		kvs_fork_parent();
+	check_u64(freed_entries(kv), freed);
+	check_u64(store_stats(kv).timers, there + 1u);
+	hand_set(&hand, 2 * TTL);
+	for (unsigned i = 0; i < 4; i++)
+		check_ok(kvs_run(kv, 0, 0, NULL));
+	check_u64(store_stats(kv).expirations, there);
+	check_u64(freed_entries(kv), freed + there);
+	check_u64(store_stats(kv).timers, 1);
+	if (pid == 0) {
+		close_store(kv);
+		util_child_done();
+	}
+	check_child(pid);
+}
+
+static bool fork_beside_set_ex(void (*in_child)(struct kvs *), uint64_t n)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct forking f = { .kv = NULL };
+	static struct counting mem; /* poisons what is freed */
+	bool more;
+
+	counting_init(&mem, true);
+	hand_init(&hand);
+	opts.allocator = &mem.hooks;
+	opts.clock = &hand.clock;
+	opts.hash_key = (const unsigned char *)"the same for all";
+	forking_begin(&f, &opts, n);
+	more = fork_in_the_middle(&f, set_with_deadline, in_child);
+	check_u64(atomic_load(&mem.live_blocks), 0);
+	return more;
+}
+
+static void test_a_timer_of_a_child_wherever_a_thread_was_setting_it(void **state)
+{
+	uint64_t deleted = 0, expired = 0;
+
+	(void)state;
+	sem_init(&parking.here, 0, 0);
+	sem_init(&parking.go, 0, 0);
+	parking.count = 0;
+	atomic_store(&kvs__yield_hook, on_yield);
+	while (fork_beside_set_ex(child_deletes_the_timed_key, deleted))
+		deleted++;
+	while (fork_beside_set_ex(child_lets_the_key_expire, expired))
+		expired++;
+	atomic_store(&kvs__yield_hook, NULL);
+	util_note("forked beside a set with a deadline parked at %llu and %llu points",
+		  (unsigned long long)deleted, (unsigned long long)expired);
+	print_places();
+	check(deleted >= 10);
+	check(expired >= 10);
+}
+
 static void *open_and_close(void *arg)
 {
 	struct kvs_options opts = KVS_OPTIONS_INIT;
@@ -1165,6 +1271,7 @@ int main(void)
 		cmocka_unit_test(test_wherever_a_thread_is_when_the_process_forks),
 		cmocka_unit_test(test_wherever_a_thread_links_heads_when_the_process_forks),
 		cmocka_unit_test(test_snapshots_of_a_child_wherever_a_thread_was_writing),
+		cmocka_unit_test(test_a_timer_of_a_child_wherever_a_thread_was_setting_it),
 		cmocka_unit_test(test_wherever_an_open_is_when_the_process_forks),
 #endif
 		cmocka_unit_test(test_close_beside_a_parked_write),
