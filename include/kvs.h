@@ -917,9 +917,9 @@ struct kvs_save_options {
  * killed left behind, the next save to @path removes. If @path is a symbolic link it is replaced, not followed.
  *
  * @opts        NULL for defaults.
- * Returns      0, KVS_ERR_IO, KVS_ERR_BUSY (a snapshot is open, or a load under way), KVS_ERR_MEMORY_LIMIT (as
- *              kvs_snapshot_next), KVS_ERR_NO_MEMORY, KVS_ERR_INVALID_ARGUMENT, KVS_ERR_IN_READ_SECTION,
- *              KVS_ERR_STORE_CLOSED, or what the progress callback returned.
+ * Returns      0, KVS_ERR_IO, KVS_ERR_BUSY (a snapshot is open, or a load under way; always in a child that the progress
+ *              callback forked: see kvs_fork_before), KVS_ERR_MEMORY_LIMIT (as kvs_snapshot_next), KVS_ERR_NO_MEMORY,
+ *              KVS_ERR_INVALID_ARGUMENT, KVS_ERR_IN_READ_SECTION, KVS_ERR_STORE_CLOSED, or what the progress callback returned.
  * Linearizes   The contents are those of an instant between call and return.
  * Progress     Waits for the read sections open at the call, and for the disk. Nobody waits for it.
  */
@@ -1051,8 +1051,10 @@ KVS_API int kvs_thread_attach(struct kvs *kv);
  * threads at once. Call before, fork, then parent in the parent and child in the child.
  * Without kvs_fork_before the child may only read and call _exit. A snapshot that is open goes on in the
  * parent; in the child it is over, and its handle must not be used. So it is with a load: a child that its progress
- * function made must not return from there. What other threads' writes held at the fork, and what a load had
- * built, stays allocated in the child until the store is freed.
+ * function made must not return from there. Nor should one that a save's progress function made: the file is the parent's,
+ * kvs_save leaves it alone in the child and answers KVS_ERR_BUSY, but what it had allocated is lost there. What other
+ * threads' writes held at the fork, and what a load had built, stays allocated in the child until the store is freed; an
+ * allocator of the program's does not get it back.
  *
  * kvs_fork_before returns 0, KVS_ERR_IN_READ_SECTION or KVS_ERR_BUSY (on a thread of a store); on an error
  * nothing is held. kvs_fork_child starts new threads for every open store that had some: 0 or KVS_ERR_NO_MEMORY (a

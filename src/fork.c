@@ -115,6 +115,7 @@ static void forget_threads(struct kvs__home *h, void *arg)
 	struct kvs *kv = store_of(h);
 
 	(void)arg;
+	fetch_add_seq_cst(&kv->forks, 1);
 	kvs__home_fork_child(h);
 	kvs__rcu_worker_forget(&kv->reclaim.worker);
 	kv->maintainer.runs = false;

@@ -54,6 +54,9 @@
  * A temporary file that its saver left behind by dying is removed by the next save to NAME: it has the name's pattern, is
  * a regular file of our user, and nobody holds its lock. A saver that finds its new file locked or gone, because a sweep
  * came in between, makes another.
+ *
+ * A child that is forked off in the progress function has copies of the descriptors, but the file is its parent's, and so
+ * are the snapshot and the threads. If it returns from there its save ends with KVS_ERR_BUSY, and does nothing but close them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -90,6 +93,10 @@ struct save {
 	char previous[NAME_MAX + 1];
 	int dir;
 	int fd;
+	/* whose all this is */
+	pid_t process;
+	uint32_t forks;  /* of the store's, when the save began */
+	bool is_parents; /* this process is a child of the one that began */
 	/* what the threads share */
 	pthread_mutex_t lock;
 	uint64_t index;              /* of the next block (l) lock */
@@ -139,6 +146,23 @@ static bool fail(struct save *s, int code, int system_error, uint64_t offset, co
 static bool fail_io(struct save *s, uint64_t offset, const char *cause)
 {
 	return fail(s, KVS_ERR_IO, errno, offset, cause);
+}
+
+/*
+ * The program's function was called. Did it fork, and is this the child? Then what the threads share stays as it is: they are
+ * not here, and one of them may have held the lock. true: go on.
+ */
+static bool is_still_ours(struct save *s)
+{
+	if (getpid() == s->process && load_seq_cst(&s->kv->forks) == s->forks)
+		return true;
+	s->is_parents = true;
+	s->temp[0] = '\0';
+	s->error = (struct kvs_file_error){
+		KVS_ERR_BUSY, 0, 0, "the save is that of the process which this one was forked from"
+	};
+	store_seq_cst(&s->failed, 1);
+	return false;
 }
 
 /* ---- names ---- */
@@ -409,6 +433,8 @@ static bool progress(struct pen *p)
 		return true;
 	done = load_relaxed(&s->done);
 	answer = s->opts.progress(done, done < s->total ? s->total : done, s->opts.progress_arg);
+	if (!is_still_ours(s))
+		return false;
 	return !answer || fail(s, answer, 0, 0, "the progress callback ended the save");
 }
 
@@ -572,13 +598,20 @@ static void pen_walk(struct pen *p)
 		(void)flush(p);
 }
 
+static void pen_free(struct pen *p)
+{
+	const struct kvs__mem *mem = &p->save->kv->pool.mem;
+
+	kvs__mem_free(mem, p->buffer, BUFFER);
+	kvs__mem_free(mem, p->object, p->object_room);
+}
+
 static void pen_release(struct pen *p)
 {
 	struct save *s = p->save;
 
 	kvs_snapshot_part_end(p->part);
-	kvs__mem_free(&s->kv->pool.mem, p->buffer, BUFFER);
-	kvs__mem_free(&s->kv->pool.mem, p->object, p->object_room);
+	pen_free(p);
 	pthread_mutex_lock(&s->lock);
 	s->entries += p->entries;
 	s->digest += p->digest;
@@ -629,6 +662,10 @@ static bool walk(struct save *s)
 		n++;
 	}
 	pen_walk(&pen[0]);
+	if (s->is_parents) {
+		pen_free(&pen[0]); /* the others' threads may have been freeing theirs */
+		return false;
+	}
 	for (i = 0; i < n; i++) {
 		if (pen[i].runs)
 			kvs__thread_join(pen[i].thread);
@@ -652,6 +689,8 @@ static bool snapshot_write(struct save *s)
 		return fail(s, err, 0, 0, "beginning a snapshot");
 	(void)kvs_len(s->kv, &s->total);
 	good = header_write(s) && walk(s);
+	if (s->is_parents)
+		return false;
 	err = kvs_snapshot_end(s->snapshot, &count);
 	if (err)
 		return fail(s, err, 0, 0, "ending the snapshot");
@@ -676,6 +715,8 @@ static bool trailer_write(struct save *s)
 	if (!s->opts.progress)
 		return true;
 	answer = s->opts.progress(s->entries, s->entries, s->opts.progress_arg);
+	if (!is_still_ours(s))
+		return false;
 	return !answer || fail(s, answer, 0, 0, "the progress callback ended the save");
 }
 
@@ -770,6 +811,8 @@ KVS_API int kvs_save(struct kvs *kv, const char *path, const struct kvs_save_opt
 		return KVS_ERR_NO_MEMORY;
 	s->kv = kv;
 	s->opts = o;
+	s->process = getpid();
+	s->forks = load_seq_cst(&kv->forks);
 	s->dir = -1;
 	s->fd = -1;
 	(void)pthread_mutex_init(&s->lock, NULL);

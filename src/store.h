@@ -104,6 +104,8 @@ struct kvs {
 		admin;          /* clear, close, drain, fork and shrink, one at a time */
 	kvs__u32 admin_waiters; /* the maintainer lets them go first (a) */
 	kvs__u32
+		forks; /* of which this process is a child, grandchild, ... (a), set in kvs_fork_child */
+	kvs__u32
 		loading; /* a load builds new contents: no snapshot may begin (a), set under admin */
 	struct kvs__reclaim reclaim;
 	struct kvs__maintainer maintainer;

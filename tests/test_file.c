@@ -6,6 +6,7 @@
 #include "configs.h"
 #include "files.h"
 #include "hand.h"
+#include "host.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -895,7 +896,7 @@ static void test_a_store_closed_meanwhile(void **state)
 	check_ok(kvs_free(kv));
 }
 
-/* ---- A fork in the middle of a load ---- */
+/* ---- A fork in the middle of a load, or of a save ---- */
 
 #ifndef KVS_TSAN /* which can start no thread in a child */
 
@@ -962,6 +963,90 @@ static void test_a_load_that_a_fork_leaves_behind(void **state)
 	check_u64(store_len(f.kv), 1000);
 	come_to_rest(&f);
 	check_ok(kvs_free(f.kv));
+}
+
+#define LARGE_KEYS 40u
+#define LARGE ((size_t)140000) /* bytes: more than a block */
+
+struct saving {
+	bool at_the_end; /* fork at the last call, or at the first before it */
+	bool forked;
+	pid_t child;
+};
+
+/* Both go on. The parent waits, so that whatever the child does to the file comes before the file is finished. */
+static int fork_and_go_on(uint64_t done, uint64_t total, void *arg)
+{
+	struct saving *s = arg;
+
+	if (s->forked || (done == total) != s->at_the_end)
+		return 0;
+	s->forked = true;
+	check_ok(kvs_fork_before());
+	s->child = util_fork();
+	if (s->child == 0) {
+		check_ok(kvs_fork_child());
+		return 0;
+	}
+	kvs_fork_parent();
+	check_child(s->child);
+	return 0;
+}
+
+/* The save was the parent's; the child's own work. */
+static void child_saves_itself(struct kvs *kv, int err, const struct kvs_file_error *error,
+			       size_t descriptors)
+{
+	check_status(err, KVS_ERR_BUSY);
+	check_status(error->code, KVS_ERR_BUSY);
+	check_u64(count_descriptors(), descriptors);
+	check_ok(kvs_save(kv, in_dir("childs"), NULL));
+	check_ok(kvs_load(kv, in_dir("childs"), NULL));
+	check_u64(store_len(kv), LARGE_KEYS);
+	check_ok(kvs_free(kv));
+	util_child_done();
+}
+
+static void save_and_fork(uint32_t threads, bool at_the_end)
+{
+	struct kvs_save_options so = KVS_SAVE_OPTIONS_INIT;
+	struct kvs_file_error error = { 0 };
+	struct saving s = { .at_the_end = at_the_end };
+	struct kvs *kv = store_with(0, 0);
+	size_t descriptors = count_descriptors();
+	unsigned tries = 0;
+	int err;
+
+	for (uint64_t i = 0; i < LARGE_KEYS; i++)
+		set_pattern(kv, i, LARGE, i);
+	so.threads = threads;
+	so.progress = fork_and_go_on;
+	so.progress_arg = &s;
+	so.error = &error;
+	while (!s.forked && tries++ < 1000) { /* the other thread may have been quicker with all */
+		err = kvs_save(kv, in_dir("f"), &so);
+		if (s.forked && s.child == 0)
+			child_saves_itself(kv, err, &error, descriptors);
+		check_ok(err);
+	}
+	check(s.forked);
+	check_u64(count_descriptors(), descriptors);
+	check_ok(kvs_clear(kv));
+	check_ok(kvs_load(kv, in_dir("f"), NULL));
+	check_u64(store_len(kv), LARGE_KEYS);
+	for (uint64_t i = 0; i < LARGE_KEYS; i++)
+		check_pattern(kv, i, LARGE, i);
+	check_ok(kvs_free(kv));
+}
+
+/* The file, its name and its lock are the parent's: a child that comes back from the progress function leaves them alone. */
+static void test_a_save_whose_child_comes_back(void **state)
+{
+	(void)state;
+	save_and_fork(1, false);
+	save_and_fork(1, true);
+	save_and_fork(2, false);
+	save_and_fork(2, true);
 }
 
 #endif
@@ -1210,6 +1295,7 @@ int main(void)
 		cmocka_unit_test(test_a_store_closed_meanwhile),
 #ifndef KVS_TSAN
 		cmocka_unit_test(test_a_load_that_a_fork_leaves_behind),
+		cmocka_unit_test(test_a_save_whose_child_comes_back),
 #endif
 		cmocka_unit_test(test_a_store_of_deadlines_closed_meanwhile),
 		cmocka_unit_test(test_arguments),
