@@ -1109,6 +1109,16 @@ struct kvs_stats {
 	uint64_t pins; /* taken and not yet given back */
 	uint64_t
 		bytes_pinned; /* memory of removed entries that waits for them, and counts nowhere else */
+	uint64_t snapshots; /* begun, kvs_save's too */
+	/* Of the one that is open, or was the last: */
+	uint64_t snapshot_open; /* 1: it is open, from its begin to its end */
+	uint64_t
+		snapshot_units; /* pieces that its walk is cut into, of about equal shares of the store */
+	uint64_t snapshot_units_done; /* of these, walked through */
+	uint64_t
+		snapshot_returned; /* entries; of each part that goes on up to 63 are not yet counted */
+	uint64_t
+		snapshot_bytes; /* memory of removed entries that is kept for it, up to kvs_snapshot_options.max_memory */
 };
 
 /*

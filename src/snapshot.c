@@ -33,6 +33,8 @@
 #define BUFFER_BYTES ((size_t)192 << 10)
 #define ENTRY_BYTES_MAX (KVS_KEY_MAX + KVS__INLINE_MAX)
 #define PREFETCH_BUCKETS 16u
+#define POST_EVERY                                                                                 \
+	64u /* returned entries that a part keeps to itself before it counts them for all */
 
 /* A node of the queue. */
 struct owed {
@@ -55,7 +57,6 @@ struct kvs_snapshot {
 	uint64_t returned;  /* (l) lock */
 	struct owed *spent; /* returned, not to be retired for want of memory (l) lock */
 	KVS_LINE_ALIGNED _Atomic(struct owed *) queue; /* (a) */
-	kvs__u64 held;                                 /* bytes in the queue (a) */
 	kvs__u32 failed;                               /* 0, or the negative of an error (a) */
 };
 
@@ -66,6 +67,7 @@ struct kvs_snapshot_part {
 	uint64_t after; /* order key: done up to here */
 	uint64_t last;  /* order key: the unit's last */
 	uint64_t returned;
+	uint64_t posted;                        /* of these, in the store's count */
 	unsigned count;                         /* in items */
 	unsigned at;                            /* next in items */
 	size_t used;                            /* of buffer */
@@ -78,11 +80,13 @@ struct kvs_snapshot_part {
 
 /* ---- writers ---- */
 
-static bool fail(struct kvs_snapshot *s, int err)
+/* Of what it was to keep, @bytes more are not kept. */
+static bool fail(struct kvs_snapshot *s, int err, uint64_t bytes)
 {
 	uint32_t none = 0;
 
 	(void)cas_seq_cst(&s->failed, &none, (uint32_t)-err);
+	fetch_sub_seq_cst(&s->kv->snapshots.held, bytes);
 	return false;
 }
 
@@ -131,14 +135,14 @@ bool kvs__hand_over(struct kvs *kv, struct kvs__slot *slot, struct kvs__entry *e
 
 	if (failure(s))
 		return false;
-	if (fetch_add_seq_cst(&s->held, bytes) + bytes > s->max_memory)
-		return fail(s, KVS_ERR_MEMORY_LIMIT);
+	if (fetch_add_seq_cst(&kv->snapshots.held, bytes) + bytes > s->max_memory)
+		return fail(s, KVS_ERR_MEMORY_LIMIT, bytes);
 	o = owed_make(kv, slot);
 	if (!o)
-		return fail(s, KVS_ERR_NO_MEMORY);
+		return fail(s, KVS_ERR_NO_MEMORY, bytes);
 	o->entry = e;
 	push(s, o);
-	fetch_add_relaxed(&kv->handed_over, 1);
+	fetch_add_relaxed(&kv->snapshots.handed_over, 1);
 	return true;
 }
 
@@ -204,7 +208,6 @@ static int cut_until_still(struct kvs *kv, struct kvs_snapshot *s)
 		kvs__rcu_wait(&kv->reclaim.worker); /* GP: writers that saw LATE; INV-C4 */
 		owed_retire_all(s, xchg_seq_cst(&s->queue, NULL));
 		store_seq_cst(&s->failed, 0);
-		store_seq_cst(&s->held, 0);
 	}
 	spent_free(s);
 	store_seq_cst(&kv->cut.running, NULL);
@@ -221,6 +224,17 @@ static int options_read(const struct kvs_snapshot_options *opts, uint64_t *ret_m
 	return KVS_OK;
 }
 
+/* What is told of the last one ends here. held is 0, but in a fork's child, which has lost what was. */
+static void count_anew(struct kvs *kv)
+{
+	struct kvs__snapshots *n = &kv->snapshots;
+
+	store_seq_cst(&n->held, 0);
+	store_relaxed(&n->units_done, 0);
+	store_relaxed(&n->returned, 0);
+	store_relaxed(&n->units, kv->shards * UNITS);
+}
+
 static int begin_held(struct kvs *kv, uint64_t max_memory, struct kvs_snapshot **ret)
 {
 	struct kvs_snapshot *s;
@@ -234,12 +248,14 @@ static int begin_held(struct kvs *kv, uint64_t max_memory, struct kvs_snapshot *
 	s->kv = kv;
 	s->max_memory = max_memory;
 	(void)pthread_mutex_init(&s->lock, NULL);
+	count_anew(kv);
 	err = cut_until_still(kv, s);
 	if (err) {
 		pthread_mutex_destroy(&s->lock);
 		kvs__mem_lines_free(&kv->pool.mem, s, sizeof(*s));
 		return err;
 	}
+	fetch_add_relaxed(&kv->snapshots.begun, 1);
 	*ret = s;
 	return KVS_OK;
 }
@@ -280,6 +296,13 @@ KVS_API int kvs_snapshot_part_begin(struct kvs_snapshot *s, struct kvs_snapshot_
 	return KVS_OK;
 }
 
+/* The entry has gone on: neither it nor its node is kept any more, @held bytes together. */
+static void owed_release(struct kvs *kv, struct owed *o, uint64_t held)
+{
+	owed_free(kv, o);
+	fetch_sub_seq_cst(&kv->snapshots.held, held);
+}
+
 /* No batch to retire it by: it waits for the grace period of the snapshot's end. */
 static void owed_put_by(struct kvs_snapshot *s, struct owed *o)
 {
@@ -297,13 +320,13 @@ static void owed_retire(struct kvs_snapshot *s, struct owed *o)
 {
 	struct kvs *kv = s->kv;
 	struct kvs__slot *slot = kvs__slot_get(&kv->home);
+	uint64_t held = owed_bytes(kv, o->entry);
 	struct kvs__batch *b = NULL;
 
-	fetch_sub_seq_cst(&s->held, owed_bytes(kv, o->entry));
 	if (kvs__entry_is_timed(o->entry)) {
 		kvs__expiry_retired(kv, slot, o->entry);
 		kvs__maintainer_wake(kv);
-		owed_free(kv, o);
+		owed_release(kv, o, held);
 		return;
 	}
 	kvs__rcu_read_lock();
@@ -316,7 +339,7 @@ static void owed_retire(struct kvs_snapshot *s, struct owed *o)
 	}
 	kvs__rcu_read_unlock();
 	if (b)
-		owed_free(kv, o);
+		owed_release(kv, o, held);
 	else
 		owed_put_by(s, o);
 }
@@ -342,12 +365,20 @@ static void spent_free(struct kvs_snapshot *s)
 	kvs__rcu_wait(&kv->reclaim.worker); /* GP: from the unlinking of what is freed here */
 	while (o) {
 		struct owed *next = o->next;
+		uint64_t held = owed_bytes(kv, o->entry);
 
 		kvs__live_cleared(kv, kvs__entry_footprint(&kv->pool, o->entry));
 		kvs__entry_bury_many(&kv->pool, &o->entry, 1, KVS_REMOVED_DELETED);
-		owed_free(kv, o);
+		owed_release(kv, o, held);
 		o = next;
 	}
+}
+
+/* Let statistics see what this part has returned. */
+static void part_post(struct kvs_snapshot_part *p)
+{
+	fetch_add_relaxed(&p->snapshot->kv->snapshots.returned, p->returned - p->posted);
+	p->posted = p->returned;
 }
 
 /* What was returned last is no longer the caller's. */
@@ -383,6 +414,7 @@ KVS_API void kvs_snapshot_part_end(struct kvs_snapshot_part *p)
 	if (!p)
 		return;
 	s = p->snapshot;
+	part_post(p);
 	part_discard(p);
 	pthread_mutex_lock(&s->lock);
 	s->parts--;
@@ -546,6 +578,7 @@ static void walk_some(struct kvs_snapshot_part *p)
 	p->has_unit = false;
 	s->in_unit--;
 	pthread_mutex_unlock(&s->lock);
+	fetch_add_relaxed(&s->kv->snapshots.units_done, 1);
 }
 
 /* ---- next ---- */
@@ -652,6 +685,7 @@ KVS_API int kvs_snapshot_next(struct kvs_snapshot_part *p, struct kvs_item *ret_
 	if (err)
 		return err;
 	if (!fill(p)) {
+		part_post(p);
 		err = failure(p->snapshot);
 		return err ? err : KVS_ERR_NOT_FOUND;
 	}
@@ -659,7 +693,8 @@ KVS_API int kvs_snapshot_next(struct kvs_snapshot_part *p, struct kvs_item *ret_
 		return_owed(p, ret_item);
 	else
 		*ret_item = p->items[p->at++];
-	p->returned++;
+	if (++p->returned % POST_EVERY == 0)
+		part_post(p);
 	return KVS_OK;
 }
 

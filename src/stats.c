@@ -152,13 +152,25 @@ static void fill_threads(struct kvs *kv, struct kvs_stats *out)
 	out->pins = kvs__pins_out(kv);
 	out->bytes_pinned = load_relaxed(&kv->pinned_bytes);
 	out->reader_settles = load_relaxed(&kv->reader_settles);
-	out->handed_over = load_relaxed(&kv->handed_over);
 	out->helped = load_relaxed(&kv->reclaim.helped_batches);
 	out->stalls = load_relaxed(&kv->stalls);
 	out->deferred_age_ms = kvs__reclaim_age(&kv->reclaim, kvs__maintain_now_ms(kv));
 	out->registrations = load_relaxed(&kv->home.registrations);
 	out->bytes_deferred = difference(retired, load_relaxed(&kv->reclaim.freed_bytes));
 	out->bytes_live = difference(added, retired + load_relaxed(&kv->cleared_bytes));
+}
+
+static void fill_snapshots(struct kvs *kv, struct kvs_stats *out)
+{
+	struct kvs__snapshots *n = &kv->snapshots;
+
+	out->handed_over = load_relaxed(&n->handed_over);
+	out->snapshots = load_relaxed(&n->begun);
+	out->snapshot_open = load_seq_cst(&kv->cut.running) != NULL;
+	out->snapshot_units = load_relaxed(&n->units);
+	out->snapshot_units_done = load_relaxed(&n->units_done);
+	out->snapshot_returned = load_relaxed(&n->returned);
+	out->snapshot_bytes = difference(load_relaxed(&n->held), 0);
 }
 
 static bool fill_tables(struct kvs *kv, struct kvs_stats *out)
@@ -239,6 +251,7 @@ KVS_API int kvs_stats(struct kvs *kv, struct kvs_stats *stats)
 	fill_chains(&sample, &out);
 	fill_threads(kv, &out);
 	fill_expiry(&kv->expiry, &out);
+	fill_snapshots(kv, &out);
 	if (kv->pool.arena)
 		out.bytes_mapped = kvs__arena_mapped(kv->pool.arena);
 	out.size = stats->size;

@@ -74,6 +74,19 @@ struct kvs__expiry {
 	struct kvs__wheel wheel;   /* (l) role */
 };
 
+/*
+ * What can be told of snapshots: not in theirs, which may be given back while somebody reads. All but the first of the one
+ * that is open, or was the last.
+ */
+struct kvs__snapshots {
+	kvs__u64 handed_over; /* entries that writers left to them (s) */
+	kvs__u64 held;        /* bytes of what was handed over and not given back (a) */
+	kvs__u64 begun;       /* how many (s) */
+	kvs__u64 units;       /* pieces of the walk (s) */
+	kvs__u64 units_done;  /* (s) */
+	kvs__u64 returned;    /* entries (s) */
+};
+
 struct kvs {
 	struct kvs__home home; /* first */
 	/* read by every operation, written by open, clear and close only */
@@ -115,11 +128,11 @@ struct kvs {
 	kvs__u64 stalls;                          /* (s) */
 	kvs__u64 pinned_bytes;                    /* see struct kvs__pool (s) */
 	kvs__u64 stray_unpins;                    /* by threads for which there was no slot (a) */
-	kvs__u64 handed_over;                     /* entries, of all snapshots (s) */
 	kvs__u64 cleared_bytes;                   /* footprints given back by clear and close (s) */
 	kvs__u64 past_growths;                    /* of roots that are gone (s) */
 	kvs__u64 past_shrinks;                    /* (s) */
 	kvs__u64 past_growths_failed;             /* (s) */
+	KVS_LINE_ALIGNED struct kvs__snapshots snapshots; /* written by writers while one is open */
 };
 
 /* A key on its way to its table. */

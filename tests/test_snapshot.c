@@ -668,6 +668,123 @@ static void test_snapshot_after_snapshot(void **state)
 	close_store(kv);
 }
 
+/* ---- What is told of it ----------------------------------------------------------------- */
+
+#define PROGRESS_KEYS 1500u
+#define PROGRESS_SHARDS 4u
+
+static void remove_short(struct kvs *kv, uint64_t first, uint64_t count)
+{
+	uint64_t before = store_stats(kv).snapshot_bytes;
+	uint64_t handed = store_stats(kv).handed_over;
+	struct kvs_stats s;
+
+	remove_keys(kv, first, count);
+	s = store_stats(kv);
+	check_u64(s.handed_over, handed + count);
+	/* an entry of 32 bytes, the key's 11 and the value's 10, and its place in the queue */
+	check(s.snapshot_bytes >= before + count * (53 + 16));
+	check(s.snapshot_bytes <= before + count * (53 + 16 + 32));
+}
+
+/* How many different numbers of finished units were seen before all were. */
+static unsigned walk_and_watch(struct kvs *kv, struct kvs_snapshot_part *p)
+{
+	struct kvs_stats s, last = store_stats(kv);
+	struct kvs_item item;
+	unsigned seen = 0;
+
+	for (uint64_t n = 0; kvs_snapshot_next(p, &item) == KVS_OK; last = s) {
+		n++;
+		s = store_stats(kv);
+		check(s.snapshot_units_done >= last.snapshot_units_done);
+		check(s.snapshot_units_done <= s.snapshot_units);
+		check(s.snapshot_bytes <= last.snapshot_bytes);
+		check(s.snapshot_returned <= n && s.snapshot_returned + 63 >= n);
+		check_u64(s.snapshot_open, 1);
+		seen += s.snapshot_units_done > last.snapshot_units_done;
+	}
+	return seen;
+}
+
+static void check_progress(struct kvs *kv, uint64_t done, uint64_t returned, uint64_t open)
+{
+	struct kvs_stats s = store_stats(kv);
+
+	check_u64(s.snapshot_units_done, done);
+	check_u64(s.snapshot_returned, returned);
+	check_u64(s.snapshot_bytes, 0);
+	check_u64(s.snapshot_open, open);
+}
+
+static void test_progress_is_told(void **state)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct kvs_snapshot_part *p;
+	struct kvs_snapshot *s;
+	struct kvs *kv = NULL;
+	unsigned seen;
+	uint64_t units;
+
+	(void)state;
+	opts.shards = PROGRESS_SHARDS;
+	check_ok(kvs_open(&opts, &kv));
+	for (uint64_t i = 0; i < PROGRESS_KEYS; i++)
+		set_pattern(kv, i, 10, i);
+	check_progress(kv, 0, 0, 0);
+	check_u64(store_stats(kv).snapshots, 0);
+	s = begin(kv);
+	check_progress(kv, 0, 0, 1);
+	units = store_stats(kv).snapshot_units;
+	check(units >= 16 * PROGRESS_SHARDS && units % PROGRESS_SHARDS == 0);
+	remove_short(kv, 0, 500);
+	p = part_of(s);
+	seen = walk_and_watch(kv, p);
+	util_note("%u steps of progress seen in %llu units", seen, (unsigned long long)units);
+	check(seen >= units / 2);
+	check_progress(kv, units, PROGRESS_KEYS, 1);
+	kvs_snapshot_part_end(p);
+	end(s, PROGRESS_KEYS);
+	check_progress(kv, units, PROGRESS_KEYS, 0);
+	check_u64(store_stats(kv).snapshots, 1);
+	close_store(kv);
+}
+
+/* Of a snapshot that was given up: what its parts have returned, each in full; and the next one begins anew. */
+static void test_progress_of_an_abandoned_snapshot(void **state)
+{
+	struct kvs *kv = open_default();
+	struct kvs_snapshot_part *p[2];
+	struct kvs_snapshot *s;
+	struct kvs_item item;
+
+	(void)state;
+	for (uint64_t i = 0; i < PROGRESS_KEYS; i++)
+		set_pattern(kv, i, 10, i);
+	s = begin(kv);
+	remove_short(kv, 0, 100);
+	for (unsigned i = 0; i < 2; i++) {
+		p[i] = part_of(s);
+		for (unsigned n = 0; n < 10 + i; n++)
+			check_ok(kvs_snapshot_next(p[i], &item));
+	}
+	remove_keys(kv, 100, 100); /* some of which a part has taken */
+	kvs_snapshot_part_end(p[0]);
+	kvs_snapshot_part_end(p[1]);
+	check_u64(store_stats(kv).snapshot_returned, 21);
+	end(s, 21);
+	check(store_stats(kv).snapshot_units_done < store_stats(kv).snapshot_units);
+	check_progress(kv, store_stats(kv).snapshot_units_done, 21, 0);
+	s = begin_limited(kv, 2000);
+	check_progress(kv, 0, 0, 1);
+	remove_keys(kv, 200, 200); /* more than it may keep: it fails, and keeps what it has */
+	check(store_stats(kv).snapshot_bytes <= 2000 && store_stats(kv).snapshot_bytes > 1000);
+	check_status(kvs_snapshot_end(s, NULL), KVS_ERR_MEMORY_LIMIT);
+	check_progress(kv, 0, 0, 0);
+	check_u64(store_stats(kv).snapshots, 2);
+	close_store(kv);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -688,6 +805,8 @@ int main(void)
 		cmocka_unit_test(test_memory_limit_holds),
 		cmocka_unit_test(test_every_allocation_fails_once),
 		cmocka_unit_test(test_snapshot_after_snapshot),
+		cmocka_unit_test(test_progress_is_told),
+		cmocka_unit_test(test_progress_of_an_abandoned_snapshot),
 	};
 
 	return util_main("snapshot", tests, ARRAY_LEN(tests));

@@ -733,7 +733,7 @@ static void end(void)
 
 	if (!sched_is_settled())
 		begin_early();
-	program_counts.handed += load_relaxed(&kv->handed_over);
+	program_counts.handed += load_relaxed(&kv->snapshots.handed_over);
 	program_counts.settled += load_relaxed(&kv->reader_settles);
 	heap_region(SCHED_MAIN);
 	if (setting.third == THIRD_CLOSE) {
