@@ -222,8 +222,7 @@ void Bench::Memory()
 	Must(kvs_drain(kv_));
 	Must(kvs_stats(kv_, &after));
 	printf("memory %.3f bytes kept, %.3f bytes mapped, for each byte overwritten\n",
-	       static_cast<double>(after.bytes_live - stats.bytes_live) /
-		       static_cast<double>(stats.bytes_live),
+	       static_cast<double>(after.snapshot_bytes) / static_cast<double>(stats.bytes_live),
 	       static_cast<double>(after.bytes_mapped - stats.bytes_mapped) /
 		       static_cast<double>(stats.bytes_live));
 	Must(kvs_snapshot_end(s, nullptr));

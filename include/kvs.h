@@ -362,15 +362,16 @@ struct kvs_options {
  *
  * max_memory      A write that would make live entries and directories larger than this answers
  *                 KVS_ERR_MEMORY_LIMIT and changes nothing. Deletes, and writes that put no more in a key's place
- *                 than was there, go on. Deferred memory is not in it. Exact to 1/256 of the limit
- *                 (at most 64 KiB) a thread.
+ *                 than was there, go on. Deferred memory is not in it, nor what is kept for a snapshot. Exact to 1/256
+ *                 of the limit (at most 64 KiB) a thread.
  * deferred_soft   Above it, writers free some of what may be freed. They wait for nobody.
  * deferred_hard   At it, writes that remove an entry (overwrites and deletes) answer KVS_ERR_MEMORY_LIMIT and change
  *                 nothing, until memory has been freed. New keys are not refused. Exceeded by at most 256 KiB and
  *                 one entry a thread, and by the entries with a deadline that are removed within a tick of 10 ms, or
  *                 between two calls of kvs_run.
  *
- * So max_memory + deferred_hard bounds what a store holds. Of a snapshot, see kvs_snapshot_options.
+ * So max_memory + deferred_hard bounds what a store holds; while a snapshot is open, and the max_memory of its own
+ * (kvs_snapshot_options) with them.
  */
 
 /*
@@ -1071,7 +1072,7 @@ struct kvs_stats {
 	size_t size;   /* sizeof(struct kvs_stats), set by the caller */
 	uint64_t keys; /* as kvs_len */
 	uint64_t
-		bytes_live; /* memory of reachable entries and of those kept for a snapshot, headers and rounding included */
+		bytes_live; /* memory of the entries that are in the store, headers and rounding included */
 	uint64_t bytes_deferred; /* memory of removed entries that waits for a grace period */
 	uint64_t bytes_index;    /* memory of the directories */
 	uint64_t bytes_mapped;   /* taken from the system for entries; 0 with a user's allocator */
@@ -1118,7 +1119,7 @@ struct kvs_stats {
 	uint64_t
 		snapshot_returned; /* entries; of each part that goes on up to 63 are not yet counted */
 	uint64_t
-		snapshot_bytes; /* memory of removed entries that is kept for it, up to kvs_snapshot_options.max_memory */
+		snapshot_bytes; /* memory of removed entries that is kept for it, and counts nowhere else meanwhile; up to its max_memory */
 };
 
 /*

@@ -70,15 +70,16 @@ void kvs__expiry_added(struct kvs__slot *slot, struct kvs__entry *e)
 
 void kvs__expiry_retired(struct kvs *kv, struct kvs__slot *slot, struct kvs__entry *e)
 {
-	uint64_t bytes = kvs__entry_footprint(&kv->pool, e);
+	kvs__note_retired(kv, slot, kvs__entry_footprint(&kv->pool, e));
+	kvs__expiry_pass_on(kv, slot, e);
+}
 
-	if (likely(slot)) {
-		kvs__note_retired(kv, slot, bytes);
+void kvs__expiry_pass_on(struct kvs *kv, struct kvs__slot *slot, struct kvs__entry *e)
+{
+	if (likely(slot))
 		add_owned(&slot->sent, 1);
-	} else { /* no memory for one: anybody may send through the role's */
+	else /* no memory for one: anybody may send through the role's */
 		slot = kv->expiry.slot;
-		fetch_add_relaxed(&kv->expiry.retired_bytes, bytes);
-	}
 	kvs__mailbox_send(&slot->retired, &kvs__entry_timed(e)->retire);
 }
 

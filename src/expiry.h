@@ -15,10 +15,13 @@ void kvs__expiry_end(struct kvs *kv);
  * kvs__expiry_added - A timed entry was published. In the section in which it was.
  * kvs__expiry_retired - It was removed: in place of kvs__retire(), after it was unlinked. @expired: for its deadline.
  *
+ * kvs__expiry_pass_on - The same of what was left to a snapshot, which is done with it: counts no bytes; @slot may be NULL.
+ *
  * Lock-free, and need no memory. @slot is the calling thread's.
  */
 void kvs__expiry_added(struct kvs__slot *slot, struct kvs__entry *e);
 void kvs__expiry_retired(struct kvs *kv, struct kvs__slot *slot, struct kvs__entry *e);
+void kvs__expiry_pass_on(struct kvs *kv, struct kvs__slot *slot, struct kvs__entry *e);
 
 /* kvs__expiry_mark - @e, which the caller has marked, was removed because its deadline had passed. */
 KVS_INLINE void kvs__expiry_mark(struct kvs__entry *e)

@@ -35,14 +35,19 @@ KVS_INLINE void kvs__live_add(struct kvs *kv, struct kvs__slot *slot, int64_t de
 	}
 }
 
-/* kvs__live_cleared - @bytes of entries were freed without being retired: by clear, close and a snapshot's end. */
+/* kvs__live_cleared - @bytes of live entries were freed without being retired: by clear and close. */
 KVS_INLINE void kvs__live_cleared(struct kvs *kv, uint64_t bytes)
 {
 	fetch_add_relaxed(&kv->cleared_bytes, bytes);
 	fetch_sub_relaxed(&kv->live_bytes, bytes);
 }
 
-/* kvs__note_added, kvs__note_retired - An entry was published; an entry was put into a batch. */
+/*
+ * kvs__note_added - An entry was published.
+ * kvs__note_retired - A live one was removed and put into a batch, or is on its way to one: it is deferred.
+ * kvs__note_handed_over - A live one was removed and left to a snapshot, which counts it from now on (snapshot.c): what
+ * takes its place is not refused for it.
+ */
 KVS_INLINE void kvs__note_added(struct kvs *kv, struct kvs__slot *slot, uint64_t bytes)
 {
 	add_owned(&slot->added_bytes, bytes);
@@ -52,6 +57,12 @@ KVS_INLINE void kvs__note_added(struct kvs *kv, struct kvs__slot *slot, uint64_t
 KVS_INLINE void kvs__note_retired(struct kvs *kv, struct kvs__slot *slot, uint64_t bytes)
 {
 	add_owned(&slot->retired_bytes, bytes);
+	kvs__live_add(kv, slot, -(int64_t)bytes);
+}
+
+KVS_INLINE void kvs__note_handed_over(struct kvs *kv, struct kvs__slot *slot, uint64_t bytes)
+{
+	add_owned(&slot->handed_bytes, bytes);
 	kvs__live_add(kv, slot, -(int64_t)bytes);
 }
 

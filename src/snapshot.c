@@ -117,20 +117,19 @@ static void owed_free(struct kvs *kv, struct owed *o)
 		kvs__mem_free(&kv->pool.mem, o, sizeof(*o));
 }
 
-/* What an entry in the queue takes: its own memory and its node's. */
-static uint64_t owed_bytes(const struct kvs *kv, const struct kvs__entry *e)
+/* What an entry in the queue takes: its footprint, and this for its node. */
+static uint64_t owed_node_bytes(const struct kvs *kv)
 {
 	size_t node = sizeof(struct owed);
 
-	if (kv->pool.arena)
-		node = kvs__arena_block_size(node);
-	return kvs__entry_footprint(&kv->pool, e) + node;
+	return kv->pool.arena ? kvs__arena_block_size(node) : node;
 }
 
 bool kvs__hand_over(struct kvs *kv, struct kvs__slot *slot, struct kvs__entry *e)
 {
 	struct kvs_snapshot *s = load_seq_cst(&kv->cut.running);
-	uint64_t bytes = owed_bytes(kv, e);
+	uint64_t footprint = kvs__entry_footprint(&kv->pool, e);
+	uint64_t bytes = footprint + owed_node_bytes(kv);
 	struct owed *o;
 
 	if (failure(s))
@@ -141,6 +140,7 @@ bool kvs__hand_over(struct kvs *kv, struct kvs__slot *slot, struct kvs__entry *e
 	if (!o)
 		return fail(s, KVS_ERR_NO_MEMORY, bytes);
 	o->entry = e;
+	kvs__note_handed_over(kv, slot, footprint);
 	push(s, o);
 	fetch_add_relaxed(&kv->snapshots.handed_over, 1);
 	return true;
@@ -296,11 +296,11 @@ KVS_API int kvs_snapshot_part_begin(struct kvs_snapshot *s, struct kvs_snapshot_
 	return KVS_OK;
 }
 
-/* The entry has gone on: neither it nor its node is kept any more, @held bytes together. */
-static void owed_release(struct kvs *kv, struct owed *o, uint64_t held)
+/* The entry has gone on: neither it, of @footprint, nor its node is kept any more. */
+static void owed_release(struct kvs *kv, struct owed *o, uint64_t footprint)
 {
 	owed_free(kv, o);
-	fetch_sub_seq_cst(&kv->snapshots.held, held);
+	fetch_sub_seq_cst(&kv->snapshots.held, footprint + owed_node_bytes(kv));
 }
 
 /* No batch to retire it by: it waits for the grace period of the snapshot's end. */
@@ -314,32 +314,34 @@ static void owed_put_by(struct kvs_snapshot *s, struct owed *o)
 
 /*
  * An entry from the queue is done with: as its remover would have retired it, inside a section, since a
- * fork waits for those that queue batches by a grace period.
+ * fork waits for those that queue batches by a grace period. It stopped being live when it was handed over; it is
+ * deferred from here on.
  */
 static void owed_retire(struct kvs_snapshot *s, struct owed *o)
 {
 	struct kvs *kv = s->kv;
 	struct kvs__slot *slot = kvs__slot_get(&kv->home);
-	uint64_t held = owed_bytes(kv, o->entry);
+	uint64_t footprint = kvs__entry_footprint(&kv->pool, o->entry);
 	struct kvs__batch *b = NULL;
 
 	if (kvs__entry_is_timed(o->entry)) {
-		kvs__expiry_retired(kv, slot, o->entry);
+		fetch_add_relaxed(&kv->snapshots.retired, footprint);
+		kvs__expiry_pass_on(kv, slot, o->entry);
 		kvs__maintainer_wake(kv);
-		owed_release(kv, o, held);
+		owed_release(kv, o, footprint);
 		return;
 	}
 	kvs__rcu_read_lock();
 	if (slot)
 		b = kvs__reclaim_reserve(&kv->reclaim, &slot->batch);
 	if (b) {
-		kvs__note_retired(kv, slot, kvs__retire(b, o->entry));
+		fetch_add_relaxed(&kv->snapshots.retired, kvs__retire(b, o->entry));
 		kvs__reclaim_release(&kv->reclaim, &slot->batch, b);
 		kvs__maintainer_wake(kv);
 	}
 	kvs__rcu_read_unlock();
 	if (b)
-		owed_release(kv, o, held);
+		owed_release(kv, o, footprint);
 	else
 		owed_put_by(s, o);
 }
@@ -365,11 +367,10 @@ static void spent_free(struct kvs_snapshot *s)
 	kvs__rcu_wait(&kv->reclaim.worker); /* GP: from the unlinking of what is freed here */
 	while (o) {
 		struct owed *next = o->next;
-		uint64_t held = owed_bytes(kv, o->entry);
+		uint64_t footprint = kvs__entry_footprint(&kv->pool, o->entry);
 
-		kvs__live_cleared(kv, kvs__entry_footprint(&kv->pool, o->entry));
 		kvs__entry_bury_many(&kv->pool, &o->entry, 1, KVS_REMOVED_DELETED);
-		owed_release(kv, o, held);
+		owed_release(kv, o, footprint);
 		o = next;
 	}
 }

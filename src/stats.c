@@ -136,6 +136,7 @@ static void fill_threads(struct kvs *kv, struct kvs_stats *out)
 	const struct kvs__slot *s;
 	uint64_t added = 0;
 	uint64_t retired = 0;
+	uint64_t handed = 0;
 
 	for (s = load_acquire(&kv->home.slots); s; s = s->next) {
 		out->hits += load_relaxed(&s->hits);
@@ -147,8 +148,8 @@ static void fill_threads(struct kvs *kv, struct kvs_stats *out)
 		out->expirations += load_relaxed(&s->expirations);
 		added += load_relaxed(&s->added_bytes);
 		retired += load_relaxed(&s->retired_bytes);
+		handed += load_relaxed(&s->handed_bytes);
 	}
-	retired += load_relaxed(&kv->expiry.retired_bytes);
 	out->pins = kvs__pins_out(kv);
 	out->bytes_pinned = load_relaxed(&kv->pinned_bytes);
 	out->reader_settles = load_relaxed(&kv->reader_settles);
@@ -156,8 +157,9 @@ static void fill_threads(struct kvs *kv, struct kvs_stats *out)
 	out->stalls = load_relaxed(&kv->stalls);
 	out->deferred_age_ms = kvs__reclaim_age(&kv->reclaim, kvs__maintain_now_ms(kv));
 	out->registrations = load_relaxed(&kv->home.registrations);
-	out->bytes_deferred = difference(retired, load_relaxed(&kv->reclaim.freed_bytes));
-	out->bytes_live = difference(added, retired + load_relaxed(&kv->cleared_bytes));
+	out->bytes_deferred = difference(retired + load_relaxed(&kv->snapshots.retired),
+					 load_relaxed(&kv->reclaim.freed_bytes));
+	out->bytes_live = difference(added, retired + handed + load_relaxed(&kv->cleared_bytes));
 }
 
 static void fill_snapshots(struct kvs *kv, struct kvs_stats *out)

@@ -68,18 +68,18 @@ struct kvs__expiry {
 	struct kvs__message *retired; /* (l) role */
 	struct kvs__message *dead; /* entries to be retired, when there is memory for it (l) role */
 	kvs__u64 timers;           /* (s) */
-	kvs__u64 retired_bytes;    /* by threads without a slot (a) */
 	kvs__u64 lag_max;          /* ms (s) */
 	kvs__u64 lag[KVS__LAGS];   /* how many were removed so late (s) */
 	struct kvs__wheel wheel;   /* (l) role */
 };
 
 /*
- * What can be told of snapshots: not in theirs, which may be given back while somebody reads. All but the first of the one
- * that is open, or was the last.
+ * What can be told of snapshots: not in theirs, which may be given back while somebody reads. All but the first two are of
+ * the one that is open, or was the last.
  */
 struct kvs__snapshots {
 	kvs__u64 handed_over; /* entries that writers left to them (s) */
+	kvs__u64 retired;     /* footprints of those that were retired in the end (s) */
 	kvs__u64 held;        /* bytes of what was handed over and not given back (a) */
 	kvs__u64 begun;       /* how many (s) */
 	kvs__u64 units;       /* pieces of the walk (s) */

@@ -37,6 +37,7 @@ struct kvs__slot {
 	struct kvs__heap heap;          /* (o) */
 	int64_t unposted_bytes;         /* (o) live bytes not yet in the store's sum (quota.h) */
 	kvs__u64 limited;               /* (o) */
+	kvs__u64 handed_bytes;          /* (o) footprints of entries left to snapshots */
 	struct kvs__slot *next;         /* (i) all slots of the store */
 	bool taken;                     /* (l) slots_lock */
 	bool in_update; /* its thread runs a kvs_update_fn, which may not write; no other thread looks */

@@ -394,6 +394,122 @@ static void test_max_memory_of_many_threads(void **state)
 	close_store(s.kv);
 }
 
+/* ---- max_memory beside a snapshot ---- */
+
+#define BESIDE_KEYS 7000u
+#define BESIDE_MAX ((uint64_t)1 << 20)
+
+/* What becomes of the snapshot in a round. */
+enum ending { WALKED, NOT_WALKED, GIVEN_UP, OUT_OF_MEMORY, ENDINGS };
+
+/* Every key anew, with as much as it had; every third has a deadline. */
+static void overwrite_all(struct kvs *kv)
+{
+	char room[KEY_ROOM];
+
+	for (uint64_t i = 0; i < BESIDE_KEYS; i++) {
+		struct kvs_expiry e = kvs_after(i % 3 ? 0 : 3600 * 1000);
+
+		check_ok(kvs_set_ex(kv, make_key(room, i), kvs_bytes(room, 20), e, NULL));
+	}
+}
+
+static void remove_from(struct kvs *kv, uint64_t first, uint64_t end)
+{
+	char room[KEY_ROOM];
+
+	for (uint64_t i = first; i < end; i++)
+		check_ok(kvs_delete(kv, make_key(room, i), NULL));
+}
+
+/* New keys fit up to the limit, neither more nor less: what was overwritten is in no sum any more, and in none twice. */
+static void check_the_limit(struct kvs *kv)
+{
+	uint64_t live = store_stats(kv).bytes_live;
+	uint64_t end = insert_to_the_limit(kv, BESIDE_KEYS);
+
+	check(end > BESIDE_KEYS + 100);
+	check(held(kv) <= BESIDE_MAX && held(kv) + 200 > BESIDE_MAX);
+	remove_from(kv, BESIDE_KEYS, end);
+	check_u64(store_stats(kv).bytes_live, live);
+}
+
+static void end_snapshot(struct kvs_snapshot *s, enum ending how, struct counting *mem)
+{
+	struct kvs_snapshot_part *p;
+	struct kvs_item item;
+
+	if (how == WALKED || how == GIVEN_UP) {
+		check_ok(kvs_snapshot_part_begin(s, &p));
+		for (uint64_t n = 0; n < (how == WALKED ? BESIDE_KEYS : 10); n++)
+			check_ok(kvs_snapshot_next(p, &item));
+		if (how == WALKED)
+			check_status(kvs_snapshot_next(p, &item), KVS_ERR_NOT_FOUND);
+		kvs_snapshot_part_end(p);
+	}
+	if (how == OUT_OF_MEMORY)
+		counting_fail(mem, 0, true);
+	check_ok(kvs_snapshot_end(s, NULL));
+	counting_fail_never(mem);
+}
+
+static void beside_a_snapshot(struct kvs *kv, enum ending how, struct counting *mem)
+{
+	uint64_t live = store_stats(kv).bytes_live;
+	uint64_t failures = atomic_load(&mem->failures);
+	uint64_t handed = store_stats(kv).handed_over;
+	struct kvs_snapshot *s;
+
+	check_ok(kvs_snapshot_begin(kv, NULL, &s));
+	overwrite_all(kv);
+	check_u64(store_stats(kv).handed_over, handed + BESIDE_KEYS);
+	check_u64(store_stats(kv).bytes_live, live);
+	check(store_stats(kv).snapshot_bytes > live);
+	check_the_limit(kv);
+	end_snapshot(s, how, mem);
+	check((atomic_load(&mem->failures) > failures) == (how == OUT_OF_MEMORY));
+	check_u64(store_stats(kv).snapshot_bytes, 0);
+	check_u64(store_stats(kv).bytes_live, live);
+	check_the_limit(kv);
+	check_ok(kvs_drain(kv));
+	check_u64(store_stats(kv).bytes_deferred, 0);
+}
+
+/* Without threads, so that no shrink takes place: the directory stays as large as it is. */
+static void max_memory_beside_snapshots(bool allocator)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct counting mem;
+	struct kvs *kv;
+
+	counting_init(&mem, true);
+	opts.max_memory = BESIDE_MAX;
+	opts.flags = KVS_OPEN_NO_THREADS;
+	opts.shards = 1;
+	if (allocator)
+		opts.allocator = &mem.hooks;
+	kv = open_with(&opts);
+	overwrite_all(kv);
+	check(held(kv) > BESIDE_MAX / 2); /* twice that does not fit */
+	for (unsigned n = 0; n < 2 * ENDINGS; n++) {
+		enum ending how = (enum ending)(n % ENDINGS);
+
+		if (how != OUT_OF_MEMORY || allocator)
+			beside_a_snapshot(kv, how, &mem);
+	}
+	util_note("%llu entries kept for %llu snapshots",
+		  (unsigned long long)store_stats(kv).handed_over,
+		  (unsigned long long)store_stats(kv).snapshots);
+	close_store(kv);
+}
+
+static void test_max_memory_beside_a_snapshot(void **state)
+{
+	(void)state;
+	max_memory_beside_snapshots(false);
+	max_memory_beside_snapshots(true);
+}
+
 /* ---- stalls ---- */
 
 struct stalls {
@@ -912,6 +1028,7 @@ int main(void)
 		cmocka_unit_test(test_hard_limit_of_timed_keys),
 		cmocka_unit_test(test_max_memory),
 		cmocka_unit_test(test_max_memory_of_many_threads),
+		cmocka_unit_test(test_max_memory_beside_a_snapshot),
 		cmocka_unit_test(test_stall_is_reported_once_a_period),
 		cmocka_unit_test(test_stall_is_seen_by_the_thread),
 		cmocka_unit_test(test_open_starts_no_thread),
