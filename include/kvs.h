@@ -832,6 +832,8 @@ KVS_API KVS_MUST_CHECK int kvs_snapshot_begin(struct kvs *kv,
  * kvs_snapshot_part_begin - A part of the pass for one thread. Any number, at any time before the end.
  * kvs_snapshot_part_end - Give the part back. What it had fetched and not returned is lost to the pass,
  *              so end a part when kvs_snapshot_next() has answered KVS_ERR_NOT_FOUND, or to abandon the snapshot.
+ *              A part takes 200 KiB. Values above 4 KiB that it is about to return it holds, though their keys be
+ *              overwritten or deleted meanwhile: at most 4 MiB of them and one more, which count in no limit.
  *
  * Returns      0, KVS_ERR_NO_MEMORY, KVS_ERR_INVALID_ARGUMENT.
  */

@@ -4,7 +4,7 @@
  *
  * The walk is cut into units, ranges of order keys of one shard, which parts take one after another. A
  * part goes through its unit in short sections; it claims entries, copies them into its buffer (a large value is held
- * by reference), and returns them outside. Before it takes a unit it takes the whole queue: so what is kept
+ * by reference, some MiB of them), and returns them outside. Before it takes a unit it takes the whole queue: so what is kept
  * for the snapshot stays little while the parts keep up.
  *
  * States, under lock:   WALKING -- no unit left, no part in one --> CLOSING -- grace period, rest of the
@@ -31,6 +31,7 @@
 #define SECTION_ITEMS 128u  /* claimed in one section */
 #define SECTION_STEPS 2048u /* entries looked at in one section, but for the end of a run */
 #define BUFFER_BYTES ((size_t)192 << 10)
+#define HELD_BYTES ((size_t)4 << 20) /* of values held by one section, but for the last of them */
 #define ENTRY_BYTES_MAX (KVS_KEY_MAX + KVS__INLINE_MAX)
 #define PREFETCH_BUCKETS 16u
 #define POST_EVERY                                                                                 \
@@ -71,6 +72,7 @@ struct kvs_snapshot_part {
 	unsigned count;                         /* in items */
 	unsigned at;                            /* next in items */
 	size_t used;                            /* of buffer */
+	size_t held_bytes;                      /* of the values that a section came to hold */
 	struct owed *queue;                     /* taken, not yet returned */
 	struct owed *current;                   /* returned, not yet retired */
 	struct kvs__block *held[SECTION_ITEMS]; /* NULL where the value was copied */
@@ -482,6 +484,7 @@ static void keep(struct kvs_snapshot_part *p, const struct kvs__entry *e)
 	if (e->extent & KVS__EXTENT_BLOCK) {
 		p->held[p->count] = kvs__entry_block(e);
 		kvs__block_hold(p->held[p->count]);
+		p->held_bytes += item->value.len;
 	} else {
 		item->value.data = copy_in(p, item->value.data, item->value.len);
 	}
@@ -524,6 +527,13 @@ static struct kvs__entry *walk_next(struct step_walk *w, uint64_t *ret_word)
 	return e;
 }
 
+/* Another entry might not fit, or would make it hold too much: what is held stays in memory while the part is paused. */
+static bool is_full(const struct kvs_snapshot_part *p)
+{
+	return p->count == SECTION_ITEMS || BUFFER_BYTES - p->used < ENTRY_BYTES_MAX ||
+	       p->held_bytes >= HELD_BYTES;
+}
+
 /*
  * One section of a unit. true: the unit is done.
  *
@@ -550,8 +560,7 @@ static bool walk_section(struct kvs_snapshot_part *p)
 			continue;
 		if (order_key > p->last)
 			return true;
-		if (p->count == SECTION_ITEMS || BUFFER_BYTES - p->used < ENTRY_BYTES_MAX ||
-		    (++steps > SECTION_STEPS && order_key != run)) {
+		if (is_full(p) || (++steps > SECTION_STEPS && order_key != run)) {
 			p->after = order_key - 1;
 			return false;
 		}
@@ -570,6 +579,7 @@ static void walk_some(struct kvs_snapshot_part *p)
 	p->count = 0;
 	p->at = 0;
 	p->used = 0;
+	p->held_bytes = 0;
 	kvs__rcu_read_lock();
 	done = walk_section(p);
 	kvs__rcu_read_unlock();

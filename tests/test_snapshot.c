@@ -589,6 +589,62 @@ static void test_memory_limit_holds(void **state)
 	free(f);
 }
 
+#define HELD_KEYS 128u /* as many as one section returns */
+#define HELD_VALUE ((size_t)256 << 10)
+
+/*
+ * A part that is paused after its first entry holds on to some large values, not to all that it could return. The keys are
+ * a single run, so that all are in one piece of the walk; @walked: of these the part returns so many before.
+ */
+static void pause_with_large_values(uint64_t walked)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	static unsigned char value[HELD_VALUE];
+	struct kvs_snapshot_part *p;
+	uint64_t empty, most;
+	struct kvs_snapshot *s;
+	struct kvs_item item;
+	struct counting mem;
+	struct kvs *kv = NULL;
+	char room[KEY_ROOM];
+
+	counting_init(&mem, false);
+	opts.allocator = &mem.hooks;
+	opts.hash = KVS_HASH_USER;
+	opts.hash_fn = one_hash;
+	check_ok(kvs_open(&opts, &kv));
+	empty = atomic_load(&mem.live_bytes);
+	for (uint64_t i = 0; i < HELD_KEYS; i++)
+		check_ok(kvs_set(kv, make_key(room, i), kvs_bytes(value, sizeof(value)), NULL));
+	s = begin(kv);
+	p = part_of(s);
+	for (uint64_t n = 0; n <= walked; n++)
+		check_ok(kvs_snapshot_next(p, &item));
+	for (uint64_t i = 0; i < HELD_KEYS; i++)
+		check_ok(kvs_delete(kv, make_key(room, i), NULL));
+	check_ok(kvs_drain(kv));
+	most = atomic_load(&mem.live_bytes) - empty - store_stats(kv).snapshot_bytes;
+	util_note("after %llu of %u values of 256 KiB, %llu KiB are held, and kept %llu KiB",
+		  (unsigned long long)walked + 1, HELD_KEYS, (unsigned long long)most >> 10,
+		  (unsigned long long)store_stats(kv).snapshot_bytes >> 10);
+	check(most >= HELD_VALUE); /* the one that was returned last */
+	check(most <= ((uint64_t)4 << 20) + HELD_VALUE + ((uint64_t)512 << 10));
+	while (kvs_snapshot_next(p, &item) == KVS_OK)
+		check(item.value.len == sizeof(value) && walked++ < HELD_KEYS);
+	check_u64(walked, HELD_KEYS - 1);
+	kvs_snapshot_part_end(p);
+	end(s, HELD_KEYS);
+	close_store(kv);
+	check_u64(atomic_load(&mem.live_bytes), 0);
+}
+
+static void test_a_paused_part_holds_few_large_values(void **state)
+{
+	(void)state;
+	pause_with_large_values(0);
+	pause_with_large_values(40);
+}
+
 /* Every allocation of a snapshot and of the writes beside it fails once. */
 static bool survives_failure(struct fixture *f, int64_t fail_in)
 {
@@ -803,6 +859,7 @@ int main(void)
 		cmocka_unit_test(test_an_ended_part_frees_its_room),
 		cmocka_unit_test(test_memory_limit),
 		cmocka_unit_test(test_memory_limit_holds),
+		cmocka_unit_test(test_a_paused_part_holds_few_large_values),
 		cmocka_unit_test(test_every_allocation_fails_once),
 		cmocka_unit_test(test_snapshot_after_snapshot),
 		cmocka_unit_test(test_progress_is_told),
