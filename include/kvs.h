@@ -769,7 +769,8 @@ KVS_API KVS_MUST_CHECK int kvs_scan(struct kvs *kv, uint64_t *cursor, struct kvs
 typedef int (*kvs_foreach_fn)(const struct kvs_item *item, void *arg);
 
 /*
- * kvs_foreach - Call @fn for each entry, in short read sections of the library's own.
+ * kvs_foreach - Call @fn for each entry, in read sections of the library's own, each for 64 calls at the most (but those
+ *              for entries of equal order keys are made in one) or 4,096 nodes passed.
  *
  * The item is valid until @fn returns.
  * Returns      0, what @fn returned if not 0, KVS_ERR_STORE_CLOSED, KVS_ERR_INVALID_ARGUMENT.

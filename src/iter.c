@@ -6,7 +6,8 @@
  * the table, and the list is sorted by the second. So a walk can stop behind a run of equal
  * order keys and go on in another section from that position alone. A key that stays is met
  * exactly once: it is never before a position that is before it, a replaced entry leads to its
- * replacement in the same step (INV-L4), and heads that growth adds or shrink removes carry no keys.
+ * replacement in the same step (INV-L4), and heads that growth adds or shrink removes carry no keys. Likewise it can stop
+ * at a head, whose order key is between those of the runs before and behind it.
  *
  *   cursor   63      48 47                    0
  *           +----------+-----------------------+
@@ -21,9 +22,20 @@ struct kvs__walk kvs__walk_start(const struct kvs__table *t, uint64_t after,
 				 const struct kvs__clock *clock)
 {
 	struct kvs__start s = kvs__start_of(t, after << 16);
-	struct kvs__walk w = { t, after, s.word, clock };
+	struct kvs__walk w = { t, after, s.word, clock, UINT64_MAX };
 
 	return w;
+}
+
+/* A head of a segment that shrink has detached has no order key any more (0), and the walk passes it. */
+KVS_COLD bool kvs__walk_can_stop(const struct kvs__table *t, uint64_t link, uint64_t *after)
+{
+	uint64_t order_key = kvs__order_key(kvs__head_order(t, kvs__link_head(link)));
+
+	if (order_key <= *after)
+		return false;
+	*after = order_key;
+	return true;
 }
 
 /*
@@ -44,7 +56,11 @@ struct kvs__entry *kvs__walk_next(struct kvs__walk *w)
 		struct kvs__entry *e;
 
 		KVS_COUNT_STEP();
+		w->nodes -= w->nodes > 0;
 		if (kvs__link_to_head(w->link)) {
+			if (unlikely(w->nodes == 0) &&
+			    kvs__walk_can_stop(w->table, w->link, &w->after))
+				return NULL;
 			w->link = load_seq_cst(kvs__link_head(w->link));
 			continue;
 		}
@@ -179,6 +195,7 @@ static int visit_some(const struct kvs *kv, const struct kvs__table *t, uint64_t
 	struct kvs__entry *e;
 	size_t n = 0;
 
+	w.nodes = KVS__SECTION_NODES;
 	while ((e = kvs__walk_next(&w)) != NULL) {
 		struct kvs_item item;
 		int err;
@@ -192,7 +209,8 @@ static int visit_some(const struct kvs *kv, const struct kvs__table *t, uint64_t
 			return err;
 		n++;
 	}
-	*ret_end = true;
+	*ret_end = kvs__walk_has_ended(&w);
+	*after = w.after;
 	return 0;
 }
 

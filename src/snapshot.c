@@ -28,8 +28,7 @@
 #define KVS_UNIT_BITS 6u /* a shard's order keys are cut into 64 units; the explorer takes fewer */
 #endif
 #define UNITS ((uint64_t)1 << KVS_UNIT_BITS)
-#define SECTION_ITEMS 128u  /* claimed in one section */
-#define SECTION_STEPS 2048u /* entries looked at in one section, but for the end of a run */
+#define SECTION_ITEMS 128u /* claimed in one section */
 #define BUFFER_BYTES ((size_t)192 << 10)
 #define HELD_BYTES ((size_t)4 << 20) /* of values held by one section, but for the last of them */
 #define ENTRY_BYTES_MAX (KVS_KEY_MAX + KVS__INLINE_MAX)
@@ -508,21 +507,30 @@ struct step_walk {
 	unsigned bits;
 	uint64_t fetched; /* prefix */
 	uint64_t link;
+	uint64_t after; /* order key: done up to here, if it stops at a head */
+	unsigned nodes; /* passed */
 };
 
+/* The next entry; NULL: the end of the table, or the section ends at a head. */
 static struct kvs__entry *walk_next(struct step_walk *w, uint64_t *ret_word)
 {
 	struct kvs__entry *e;
+	uint64_t bucket;
 
-	while (kvs__link_to_head(w->link)) {
-		if (kvs__link_is_end(w->link))
+	for (; kvs__link_to_head(w->link); w->nodes++) {
+		if (kvs__link_is_end(w->link) || (w->nodes >= KVS__SECTION_NODES &&
+						  kvs__walk_can_stop(w->table, w->link, &w->after)))
 			return NULL;
 		w->link = load_seq_cst(kvs__link_head(w->link));
 	}
+	w->nodes++;
 	e = kvs__link_entry(w->link);
 	*ret_word = load_seq_cst(&e->next);
 	w->link = *ret_word;
-	for (; w->fetched < (e->order >> (64 - w->bits)) + PREFETCH_BUCKETS; w->fetched++)
+	bucket = e->order >> (64 - w->bits);
+	if (w->fetched < bucket)
+		w->fetched = bucket;
+	for (; w->fetched < bucket + PREFETCH_BUCKETS; w->fetched++)
 		prefetch_bucket(w->table, w->fetched, w->bits);
 	return e;
 }
@@ -539,7 +547,8 @@ static bool is_full(const struct kvs_snapshot_part *p)
  *
  * Within a run all entries are walked in one section, so that a position between runs is enough to
  * go on: a run is left only when it ends, whatever the buffer's state, by going back to its start, where what was
- * claimed already will not be claimed again.
+ * claimed already will not be claimed again. A section that has passed many nodes ends at the next such position that it
+ * has come on to: behind a run, or at a head.
  */
 static bool walk_section(struct kvs_snapshot_part *p)
 {
@@ -547,9 +556,8 @@ static bool walk_section(struct kvs_snapshot_part *p)
 	const struct kvs__table *t = &root->table[p->shard];
 	struct kvs__start start = kvs__start_of(t, p->after << 16);
 	unsigned bits = kvs__size_bits(load_seq_cst(&t->size));
-	struct step_walk w = { t, bits, (p->after << 16) >> (64 - bits), start.word };
+	struct step_walk w = { t, bits, (p->after << 16) >> (64 - bits), start.word, p->after, 0 };
 	struct kvs__entry *e;
-	unsigned steps = 0;
 	uint64_t run = 0;
 	uint64_t word;
 
@@ -560,7 +568,8 @@ static bool walk_section(struct kvs_snapshot_part *p)
 			continue;
 		if (order_key > p->last)
 			return true;
-		if (is_full(p) || (++steps > SECTION_STEPS && order_key != run)) {
+		if (is_full(p) || (w.nodes > KVS__SECTION_NODES && order_key != run &&
+				   order_key - 1 > p->after)) {
 			p->after = order_key - 1;
 			return false;
 		}
@@ -568,7 +577,10 @@ static bool walk_section(struct kvs_snapshot_part *p)
 		if (is_ours(p->snapshot, e, word))
 			keep(p, e);
 	}
-	return true;
+	if (kvs__link_is_end(w.link))
+		return true;
+	p->after = w.after;
+	return p->after > p->last;
 }
 
 static void walk_some(struct kvs_snapshot_part *p)
