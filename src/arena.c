@@ -599,30 +599,37 @@ static bool huge_pages_are_on(void)
 	return len > 0 && strstr(text, "[never]") == NULL;
 }
 
-/* What the chunk holds is copied: some tenths of a millisecond. */
-static void make_huge_locked(struct pool *pool, struct chunk *chunk)
+/* One that was mapped while the arena was small, if it has filled: huge pages are asked for. One look a call. */
+static struct chunk *ask_for_one_small(struct pool *pool)
 {
-	ask_huge_locked(pool, chunk);
-	if (!chunk->huge)
-		return;
-	if (huge_pages_are_on())
-		(void)madvise(chunk, KVS__ARENA_CHUNK, MADV_COLLAPSE);
-	set_dirty_locked(pool, chunk, chunk->free_spans);
-}
-
-/* One that was mapped while the arena was small, and has filled. */
-static void make_one_huge(struct pool *pool)
-{
-	struct chunk *chunk;
+	struct chunk *chunk = NULL;
 
 	pthread_mutex_lock(&pool->mutex);
 	if (!list_empty(&pool->small) && pool->chunks >= HUGE_FROM) {
 		chunk = kvs_container_of(pool->small.next, struct chunk, small);
 		list_remove(&chunk->small);
-		if (chunk->given_pages == 0 && free_span_count(chunk) <= SPANS / 2)
-			make_huge_locked(pool, chunk);
+		if (chunk->given_pages == 0 && free_span_count(chunk) <= SPANS / 2) {
+			ask_huge_locked(pool, chunk);
+			set_dirty_locked(pool, chunk, chunk->free_spans);
+		} else {
+			list_append(&pool->small, &chunk->small);
+			chunk = NULL;
+		}
 	}
 	pthread_mutex_unlock(&pool->mutex);
+	return chunk;
+}
+
+/*
+ * What the chunk holds is copied, which takes a millisecond or more: under no lock. Who trims is not here (arena.h), and if the
+ * chunk is unmapped meanwhile the system says so.
+ */
+static void make_one_huge(struct pool *pool)
+{
+	struct chunk *chunk = ask_for_one_small(pool);
+
+	if (chunk != NULL && huge_pages_are_on())
+		(void)madvise(chunk, KVS__ARENA_CHUNK, MADV_COLLAPSE);
 }
 
 /* Its header's first word brings a huge page in, which takes longest of all. */
@@ -633,7 +640,6 @@ bool kvs__arena_prepare(struct kvs__arena *arena)
 
 	if (!kvs__arena_wants_chunk(arena) || !take_wish(pool))
 		return false;
-	make_one_huge(pool);
 	chunk = map_chunk(arena);
 	if (chunk == NULL)
 		return true;
@@ -644,6 +650,7 @@ bool kvs__arena_prepare(struct kvs__arena *arena)
 	}
 	pthread_mutex_unlock(&pool->mutex);
 	unmap_chunks(arena, chunk);
+	make_one_huge(pool);
 	return true;
 }
 
@@ -1232,6 +1239,8 @@ static void give_back_pages(struct kvs__arena *arena, struct span *span, uint32_
 		return;
 	pages = discard_pages(span, pages);
 	pthread_mutex_lock(&arena->pool.mutex);
+	if (pages != 0)
+		decline_huge_locked(chunk_of(span)); /* a writer may have asked meanwhile */
 	note_given_locked(&arena->pool, span, pages);
 	pthread_mutex_unlock(&arena->pool.mutex);
 }

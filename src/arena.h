@@ -73,7 +73,7 @@ void *kvs__arena_alloc(struct kvs__arena *arena, struct kvs__heap *heap, size_t 
 
 /*
  * kvs__arena_wants_chunk - Half of the last chunk of a large arena is used: time for the next, before a writer needs it.
- * kvs__arena_prepare     - Map it, and bring its memory in. Returns whether there was anything to do. Any thread.
+ * kvs__arena_prepare     - Map it, and bring its memory in. Returns whether there was anything to do. Not beside trim.
  */
 bool kvs__arena_wants_chunk(const struct kvs__arena *arena);
 bool kvs__arena_prepare(struct kvs__arena *arena);

@@ -24,7 +24,7 @@ KVS_INLINE uint64_t kvs__order_key(uint64_t order)
 	return order >> 16;
 }
 
-/* kvs__pass_head - A walker for @order came to a head: false if that lies behind. Cold. */
+/* kvs__pass_head - A walker for @order came to a head: false if that lies behind. Cold, but in small tables. */
 bool kvs__pass_head(const struct kvs__table *t, uint64_t link, uint64_t order);
 
 /* kvs__lookup_from - The rest of a lookup, from a @link that leads to its place or before it. */

@@ -6,7 +6,7 @@
  * RCU word and counters, the first call of a thread excepted. See list.h for the lookup.
  *
  * kvs_get has two ways. The straight one is for a thread that has read this store before, outside of
- * sections of its own, from a store with the default hash and routing. It is one function without a call:
+ * sections of its own, from a store with the default hash and routing. It is one function without a call, but to tell a head:
  * the fewer instructions a get has, the more of the next get the processor has begun while it
  * waits for memory. Whatever it is not made for goes the long way, from the beginning. There are two of
  * it, one for processors with AVX-512VL, and each once more in a batch of one.

@@ -19,7 +19,8 @@
  * INVARIANTS
  *
  * INV-T1  A timer in a slot of level l has a position there that is greater than the wheel's, in its turn or the next; on
- *         levels above 0 greater by two at least. No two such positions have the same slot.
+ *         levels above 0 greater by two at least. No two such positions have the same slot. One that was put off is in that
+ *         of the next tick.
  * INV-T2  A timer that is on the wheel is in one list: a slot's, due, again or ahead.
  * INV-T3  A timer in ahead was in a slot whose range has not begun.
  *
