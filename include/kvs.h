@@ -223,7 +223,8 @@ struct kvs_clock {
  * OBJECTS AS VALUES
  *
  * A store opened with a struct kvs_type holds objects of the program's. A value is then a slice whose data is the object
- * and whose len is what the object counts for in the store's accounts (such as its size); 0 is fine, NULL is not.
+ * and whose len is what the object counts for in the store's accounts (such as its size): 0 to KVS_VALUE_MAX, and the
+ * data is not NULL.
  *
  *   writes        clone the object they are given; the caller keeps its own
  *   kvs_get_alloc, kvs_batch_get_alloc, kvs_get_and_set, kvs_get_and_delete
@@ -247,7 +248,7 @@ struct kvs_type {
 	void (*destroy)(void *object, size_t len, void *ctx);
 	/* The bytes of an object, into @buf if they fit @cap. Returns how many they are, whether or not they fit. */
 	size_t (*encode)(const void *object, size_t len, void *buf, size_t cap, void *ctx);
-	/* An object from @n bytes, and its len. Returns 0 or an error, which the load answers. */
+	/* An object from @n bytes, and its len, KVS_VALUE_MAX at most. Returns 0 or an error, which the load answers. */
 	int (*decode)(const void *bytes, size_t n, void **ret_object, size_t *ret_len, void *ctx);
 	void *ctx;
 };
@@ -923,7 +924,8 @@ struct kvs_save_options {
  * @opts        NULL for defaults.
  * Returns      0, KVS_ERR_IO, KVS_ERR_BUSY (a snapshot is open, or a load under way; always in a child that the progress
  *              callback forked: see kvs_fork_before), KVS_ERR_MEMORY_LIMIT (as kvs_snapshot_next), KVS_ERR_NO_MEMORY,
- *              KVS_ERR_INVALID_ARGUMENT, KVS_ERR_IN_READ_SECTION, KVS_ERR_STORE_CLOSED, or what the progress callback returned.
+ *              KVS_ERR_VALUE_TOO_LARGE (encode gave more than KVS_VALUE_MAX bytes), KVS_ERR_INVALID_ARGUMENT,
+ *              KVS_ERR_IN_READ_SECTION, KVS_ERR_STORE_CLOSED, or what the progress callback returned.
  * Linearizes   The contents are those of an instant between call and return.
  * Progress     Waits for the read sections open at the call, and for the disk. Nobody waits for it.
  */
@@ -960,7 +962,8 @@ struct kvs_load_options {
  * Returns      0, KVS_ERR_CORRUPTED_SNAPSHOT (any damage at all), KVS_ERR_UNSUPPORTED_VERSION (a newer version
  *              wrote it), KVS_ERR_IO, KVS_ERR_BUSY (a snapshot is open, or another load under way), KVS_ERR_NO_MEMORY,
  *              KVS_ERR_MEMORY_LIMIT (the contents are beyond max_memory), KVS_ERR_INVALID_SHARD_INDEX,
- *              KVS_ERR_INVALID_ARGUMENT, KVS_ERR_IN_READ_SECTION, KVS_ERR_STORE_CLOSED, or what the progress callback returned.
+ *              KVS_ERR_VALUE_TOO_LARGE (decode gave an object a len above KVS_VALUE_MAX), KVS_ERR_INVALID_ARGUMENT,
+ *              KVS_ERR_IN_READ_SECTION, KVS_ERR_STORE_CLOSED, or what the progress callback or decode returned.
  * Linearizes   At the swap of the root. Writes made meanwhile go to the old contents, and with them.
  * Progress     Waits for the disk, then for the read sections open at the swap, then frees every old entry.
  */

@@ -77,6 +77,7 @@ static struct kvs__block *block_adopt(const struct kvs__pool *pool, void *object
 			pool->type.destroy(object, len, pool->type.ctx);
 		return NULL;
 	}
+	KVS_ASSERT(len <= KVS_VALUE_MAX);
 	store_relaxed(&b->refs, 1);
 	b->len = len;
 	b->data = object;

@@ -308,6 +308,7 @@ void kvs__block_release(const struct kvs__pool *pool, struct kvs__block *b);
 /*
  * kvs__entry_adopt - As kvs__entry_make_timed in a store of objects, with an object that is there already.
  *
+ * @len         KVS_VALUE_MAX at most: the bits of extent above that are flags.
  * OWNS: the object, on failure too.
  */
 struct kvs__entry *kvs__entry_adopt(const struct kvs__pool *pool, struct kvs__heap *heap,

@@ -217,12 +217,26 @@ static int decode(struct hand *h, const struct kvs__found *f, void **ret_object,
 	return err;
 }
 
+/* What decode says that an object counts for must fit an entry, as what a write brings must. */
+static int decode_checked(struct hand *h, const struct kvs__found *f, void **ret_object,
+			  size_t *ret_len)
+{
+	const struct kvs_type *type = &h->load->kv->pool.type;
+	int err = decode(h, f, ret_object, ret_len);
+
+	if (err || *ret_len <= KVS_VALUE_MAX)
+		return err;
+	if (*ret_object)
+		type->destroy(*ret_object, *ret_len, type->ctx);
+	return fail(h, KVS_ERR_VALUE_TOO_LARGE, f->offset, "a decoded object is too large");
+}
+
 static int make_of_object(struct hand *h, const struct kvs__found *f, uint64_t order,
 			  struct kvs_slice key, struct kvs__entry **ret)
 {
 	void *object = NULL;
 	size_t len = 0;
-	int err = decode(h, f, &object, &len);
+	int err = decode_checked(h, f, &object, &len);
 
 	if (err)
 		return err;

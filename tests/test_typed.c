@@ -353,6 +353,105 @@ static void test_snapshots_go_through_encode_and_decode(void **state)
 	dir_remove(dir);
 }
 
+/* Objects that count for whatever decode says. */
+struct weights {
+	struct kvs_type type;
+	size_t decoded; /* what decode says */
+	uint64_t born, died;
+};
+
+static void *weight_clone(const void *object, size_t len, void *ctx)
+{
+	struct weights *w = ctx;
+	char *copy = malloc(1);
+
+	(void)len;
+	check(copy != NULL);
+	*copy = *(const char *)object;
+	w->born++;
+	return copy;
+}
+
+static void weight_destroy(void *object, size_t len, void *ctx)
+{
+	struct weights *w = ctx;
+
+	(void)len;
+	free(object);
+	w->died++;
+}
+
+static size_t weight_encode(const void *object, size_t len, void *buf, size_t cap, void *ctx)
+{
+	(void)len;
+	(void)ctx;
+	if (cap)
+		*(char *)buf = *(const char *)object;
+	return 1;
+}
+
+static int weight_decode(const void *bytes, size_t n, void **ret_object, size_t *ret_len, void *ctx)
+{
+	struct weights *w = ctx;
+
+	check(n == 1);
+	*ret_object = weight_clone(bytes, n, ctx);
+	*ret_len = w->decoded;
+	return KVS_OK;
+}
+
+/* Its length has 30 bits in an entry, and those above say how the entry lies in memory. */
+static void test_a_decoded_object_is_as_large_as_a_value_at_most(void **state)
+{
+	static const size_t lens[] = { 0,
+				       KVS_VALUE_MAX,
+				       (size_t)1 << 30,
+				       (size_t)1 << 31,
+				       (size_t)3 << 30,
+				       ((size_t)1 << 32) + 1,
+				       SIZE_MAX };
+	struct weights w = { .type = { weight_clone, weight_destroy, weight_encode, weight_decode,
+				       &w } };
+	struct kvs_load_options lo = KVS_LOAD_OPTIONS_INIT;
+	struct kvs_options o = KVS_OPTIONS_INIT;
+	char dir[PATH_ROOM], path[PATH_ROOM];
+	struct kvs_file_error error;
+	struct counting mem;
+	struct kvs_value v;
+	struct kvs *kv;
+
+	(void)state;
+	dir_make(dir);
+	(void)dir_path(path, dir, "snapshot");
+	counting_init(&mem, true);
+	o.type = &w.type;
+	o.allocator = &mem.hooks;
+	lo.error = &error;
+	check_ok(kvs_open(&o, &kv));
+	check_ok(kvs_set(kv, kvs_str("plain"), kvs_bytes("p", 1), NULL));
+	check_ok(kvs_set_ex(kv, kvs_str("timed"), kvs_bytes("t", 1), kvs_after(1000000), NULL));
+	check_ok(kvs_save(kv, path, NULL));
+	for (size_t i = 0; i < ARRAY_LEN(lens); i++) {
+		bool fits = lens[i] <= KVS_VALUE_MAX;
+
+		w.decoded = lens[i];
+		error = (struct kvs_file_error){ 0, 0, 0, NULL };
+		check_status(kvs_load(kv, path, &lo), fits ? KVS_OK : KVS_ERR_VALUE_TOO_LARGE);
+		check_u64(store_len(kv), 2);
+		check(fits || (error.code == KVS_ERR_VALUE_TOO_LARGE && error.offset > 64));
+		kvs_read_begin(kv);
+		check_ok(kvs_borrow(kv, kvs_str("plain"), &v));
+		check_u64(v.len, fits ? lens[i] : KVS_VALUE_MAX);
+		check(*(const char *)v.data == 'p');
+		kvs_read_end(kv);
+	}
+	check_ok(kvs_free(kv));
+	check_u64(w.died, w.born);
+	check_u64(w.born, 2 + 2 * 2 + 5);
+	check_u64(mem.live_blocks, 0);
+	dir_remove(dir);
+}
+
 static void test_the_handle_shows_objects(void **state)
 {
 	struct kvs_snapshot *snapshot;
@@ -510,6 +609,7 @@ int main(void)
 		cmocka_unit_test(test_a_type_must_be_whole),
 		cmocka_unit_test(test_a_refused_clone_changes_nothing),
 		cmocka_unit_test(test_snapshots_go_through_encode_and_decode),
+		cmocka_unit_test(test_a_decoded_object_is_as_large_as_a_value_at_most),
 		cmocka_unit_test(test_the_handle_shows_objects),
 		cmocka_unit_test(test_each_object_is_destroyed_once_after_its_readers),
 	};
