@@ -893,7 +893,8 @@ typedef int (*kvs_progress_fn)(uint64_t done, uint64_t total, void *arg);
 
 #define KVS_SAVE_NO_FSYNC                                                                          \
 	1u /* quicker; what a power failure leaves may be damaged, and the old file gone */
-#define KVS_SAVE_KEEP_PREVIOUS 2u /* the file that is replaced stays as NAME.prev */
+#define KVS_SAVE_KEEP_PREVIOUS                                                                     \
+	2u /* the file that is replaced stays as NAME.prev; needs hard links */
 
 /* As struct kvs_options: size first, zero means default. */
 struct kvs_save_options {
@@ -920,6 +921,10 @@ struct kvs_save_options {
  * as it was and the temporary file is gone, with one exception, which the error names: the directory could not be
  * forced to disk, and the new file is there but might not outlive a power failure. What a saver that was
  * killed left behind, the next save to @path removes. If @path is a symbolic link it is replaced, not followed.
+ *
+ * With KVS_SAVE_KEEP_PREVIOUS there is a NAME.prev at every instant if there was one. It becomes a second name of the file that
+ * is about to be replaced just before that happens, so also if the save fails at its last step or is killed there. If
+ * there is no file to be replaced, NAME.prev stays as it is. On a file system without hard links the save answers KVS_ERR_IO.
  *
  * @opts        NULL for defaults.
  * Returns      0, KVS_ERR_IO, KVS_ERR_BUSY (a snapshot is open, or a load under way; always in a child that the progress

@@ -55,6 +55,12 @@
  * a regular file of our user, and nobody holds its lock. A saver that finds its new file locked or gone, because a sweep
  * came in between, makes another.
  *
+ * To keep what is replaced as NAME.prev, between 3 and 4: link() gives NAME's file a second name of the same pattern, rename()
+ * makes that NAME.prev, fsync of the directory. So there is a NAME.prev at every instant if there was one, and NAME is not
+ * replaced before the disk has it under NAME.prev. After a crash in between, both are one file, or the second name is
+ * left over: NAME has its file too, and the next save sweeps it. If there is no NAME, NAME.prev, which may be the last
+ * copy, stays. Of two savers to one NAME at once each succeeds, and NAME.prev is a file that one of them found.
+ *
  * A child that is forked off in the progress function has copies of the descriptors, but the file is its parent's, and so
  * are the snapshot and the threads. If it returns from there its save ends with KVS_ERR_BUSY, and does nothing but close them.
  */
@@ -277,13 +283,14 @@ static void sweep(const struct save *s)
 
 /* ---- the temporary file ---- */
 
-static bool temp_name(struct save *s)
+/* Draw a name by which the sweep knows a file as ours. */
+static bool temp_name(struct save *s, char ret_name[NAME_MAX + 1])
 {
 	uint64_t random;
 
 	if (kvs__io_random(&random, sizeof(random)))
 		return fail_io(s, 0, "drawing a random name");
-	(void)snprintf(s->temp, sizeof(s->temp), ".%.*s.%016llx%s", (int)strlen(s->name), s->name,
+	(void)snprintf(ret_name, NAME_MAX + 1, ".%.*s.%016llx%s", (int)strlen(s->name), s->name,
 		       (unsigned long long)random, TEMP_END);
 	return true;
 }
@@ -320,7 +327,7 @@ static bool temp_make(struct save *s)
 	unsigned tries;
 
 	for (tries = 0; tries < TEMP_TRIES; tries++) {
-		if (!temp_name(s)) {
+		if (!temp_name(s, s->temp)) {
 			s->temp[0] = '\0';
 			return false;
 		}
@@ -720,14 +727,48 @@ static bool trailer_write(struct save *s)
 	return !answer || fail(s, answer, 0, 0, "the progress callback ended the save");
 }
 
-/* What is there now gets a second name. Between the two steps it has its own: nothing can be lost. */
+static bool directory_sync(struct save *s, const char *cause)
+{
+	return kvs__io->fsync(s->dir) == 0 || errno == EINVAL || fail_io(s, 0, cause);
+}
+
+/* One attempt. 0, or -1 with errno; ENOENT: there is nothing to keep, or a sweep took the second name. */
+static int previous_link(struct save *s, const char *second)
+{
+	int error;
+
+	if (kvs__io->linkat(s->dir, s->name, second))
+		return -1;
+	error = kvs__io->renameat(s->dir, second, s->previous) ? errno : 0;
+	/* it is there still if the rename failed, or had nothing to do because both were one file already */
+	(void)kvs__io->unlinkat(s->dir, second);
+	errno = error;
+	return error ? -1 : 0;
+}
+
+static bool name_is_there(const struct save *s)
+{
+	struct stat st;
+
+	return kvs__io->fstatat(s->dir, s->name, &st) == 0 || errno != ENOENT;
+}
+
 static bool previous_keep(struct save *s)
 {
-	if (kvs__io->unlinkat(s->dir, s->previous) && errno != ENOENT)
-		return fail_io(s, 0, "removing the previous file but one");
-	if (kvs__io->linkat(s->dir, s->name, s->previous) && errno != ENOENT)
-		return fail_io(s, 0, "keeping the previous file");
-	return true;
+	char second[NAME_MAX + 1];
+	unsigned tries;
+
+	for (tries = 0; tries < TEMP_TRIES; tries++) {
+		if (!temp_name(s, second))
+			return false;
+		if (previous_link(s, second) == 0)
+			return true;
+		if (errno == ENOENT && !name_is_there(s))
+			return true;
+		if (errno != ENOENT && errno != EEXIST)
+			break;
+	}
+	return fail_io(s, 0, "keeping the previous file by a second name");
 }
 
 static bool file_finish(struct save *s)
@@ -738,7 +779,9 @@ static bool file_finish(struct save *s)
 		return fail_io(s, 0, "setting the file's mode");
 	if (syncs && kvs__io->fsync(s->fd))
 		return fail_io(s, 0, "fsync");
-	if (s->opts.flags & KVS_SAVE_KEEP_PREVIOUS && !previous_keep(s))
+	if (s->opts.flags & KVS_SAVE_KEEP_PREVIOUS &&
+	    (!previous_keep(s) ||
+	     (syncs && !directory_sync(s, "fsync for the previous file's new name"))))
 		return false;
 	if (kvs__io->renameat(s->dir, s->temp, s->name))
 		return fail_io(s, 0, "renaming the temporary file");
@@ -747,8 +790,9 @@ static bool file_finish(struct save *s)
 	if (kvs__io->close(s->fd) && !syncs)
 		fail_io(s, 0, "closing; the new file is in place, perhaps not whole");
 	s->fd = -1;
-	if (syncs && kvs__io->fsync(s->dir) && errno != EINVAL)
-		fail_io(s, 0,
+	if (syncs)
+		(void)directory_sync(
+			s,
 			"fsync of the directory; the new file is in place, but a power failure may take it back");
 	return !s->error.code;
 }

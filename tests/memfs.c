@@ -377,12 +377,18 @@ static int memfs_linkat(int dir, const char *from, const char *to)
 	return err;
 }
 
+/* One file under both names: then a rename does nothing. */
+static bool is_second_name(const struct name *from, const char *to)
+{
+	const struct name *old = name_find(to);
+
+	return old != NULL && old->inode == from->inode;
+}
+
 static void rename_to(struct name *from, const char *to)
 {
 	struct name *old = name_find(to);
 
-	if (old != NULL && old->inode == from->inode)
-		return;
 	if (old != NULL)
 		name_remove(old);
 	strcpy(from->text, to);
@@ -395,7 +401,7 @@ static int memfs_renameat(int dir, const char *from, const char *to)
 	(void)dir;
 	pthread_mutex_lock(&fs.lock);
 	n = name_find(from);
-	if (n != NULL) {
+	if (n != NULL && !is_second_name(n, to)) {
 		struct change *c = change_note(CHANGE_RENAME, n->inode);
 
 		strcpy(c->name, from);

@@ -625,6 +625,175 @@ static void test_the_previous_file_is_kept(void **state)
 	check_ok(kvs_free(kv));
 }
 
+/* Renames and links that fail, or in whose middle another saver comes along. */
+static struct {
+	struct kvs__io io;
+	const char *rename_to; /* that name fails with error */
+	bool links_fail;       /* with error */
+	int error;
+	struct kvs *other; /* saves too, once at each of these; NULL: nobody */
+	bool before_link, after_link, before_rename;
+	unsigned others; /* how often it has */
+} met;
+
+static void other_saves(bool *when)
+{
+	struct kvs_save_options so = KVS_SAVE_OPTIONS_INIT;
+
+	if (!*when)
+		return;
+	*when = false; /* before the save, whose calls come here too */
+	so.flags = KVS_SAVE_KEEP_PREVIOUS;
+	check_ok(kvs_save(met.other, in_dir("k"), &so));
+	met.others++;
+}
+
+static int met_linkat(int dir, const char *from, const char *to)
+{
+	int err;
+
+	if (met.links_fail) {
+		errno = met.error;
+		return -1;
+	}
+	other_saves(&met.before_link);
+	err = kvs__io_system.linkat(dir, from, to);
+	if (err == 0)
+		other_saves(&met.after_link);
+	return err;
+}
+
+static int met_renameat(int dir, const char *from, const char *to)
+{
+	if (met.rename_to != NULL && strcmp(met.rename_to, to) == 0) {
+		errno = met.error;
+		return -1;
+	}
+	if (strcmp(to, "k") == 0)
+		other_saves(&met.before_rename);
+	return kvs__io_system.renameat(dir, from, to);
+}
+
+static void met_use(void)
+{
+	memset(&met, 0, sizeof(met));
+	met.io = kvs__io_system;
+	met.io.linkat = met_linkat;
+	met.io.renameat = met_renameat;
+	kvs__io = &met.io;
+}
+
+static void met_leave(void)
+{
+	kvs__io = &kvs__io_system;
+}
+
+/* Save @c to k and keep what was there. */
+static int save_keeping(struct kvs *kv, const struct contents *c)
+{
+	struct kvs_save_options so = KVS_SAVE_OPTIONS_INIT;
+
+	so.flags = KVS_SAVE_KEEP_PREVIOUS;
+	check_ok(kvs_clear(kv));
+	contents_set(kv, c);
+	return kvs_save(kv, in_dir("k"), &so);
+}
+
+static void check_file(struct kvs *kv, const char *name, const struct contents *c)
+{
+	check_ok(kvs_load(kv, in_dir(name), NULL));
+	check_contents(kv, c);
+}
+
+static const struct contents generation[] = { { 10, 1, 20 }, { 20, 2, 20 }, { 30, 3, 20 } };
+
+/* Whatever fails while a file is replaced, the one before and the one before that are there. */
+static void test_a_save_that_fails_takes_no_previous_file_away(void **state)
+{
+	struct kvs *kv = small_store();
+
+	(void)state;
+	check_ok(save_keeping(kv, &generation[0]));
+	check_ok(save_keeping(kv, &generation[1]));
+	/* a file system without hard links; NAME.prev cannot be replaced */
+	for (unsigned i = 0; i < 2; i++) {
+		met_use();
+		met.error = EPERM;
+		met.links_fail = i == 0;
+		met.rename_to = "k.prev";
+		check_status(save_keeping(kv, &generation[2]), KVS_ERR_IO);
+		met_leave();
+		check_file(kv, "k", &generation[1]);
+		check_file(kv, "k.prev", &generation[0]);
+		check_u64(dir_count(test_dir), 2);
+	}
+	/* k itself cannot be replaced: its file has both names, and the next save comes through */
+	met_use();
+	met.error = EIO;
+	met.rename_to = "k";
+	check_status(save_keeping(kv, &generation[2]), KVS_ERR_IO);
+	met_leave();
+	check_file(kv, "k", &generation[1]);
+	check_file(kv, "k.prev", &generation[1]);
+	check_u64(dir_count(test_dir), 2);
+	check_ok(save_keeping(kv, &generation[2]));
+	check_file(kv, "k", &generation[2]);
+	check_file(kv, "k.prev", &generation[1]);
+	check_u64(dir_count(test_dir), 2);
+	check_ok(kvs_free(kv));
+}
+
+/* Without k there is nothing to keep: k.prev, the only copy, stays while k comes to be and after. */
+static void test_the_last_copy_stays(void **state)
+{
+	struct kvs *kv = small_store();
+
+	(void)state;
+	check_ok(save_keeping(kv, &generation[0]));
+	check_ok(save_keeping(kv, &generation[1]));
+	check(unlink(in_dir("k")) == 0);
+	met_use();
+	met.error = EIO;
+	met.rename_to = "k";
+	check_status(save_keeping(kv, &generation[2]), KVS_ERR_IO);
+	met_leave();
+	check_u64(dir_count(test_dir), 1);
+	check_file(kv, "k.prev", &generation[0]);
+	check_ok(save_keeping(kv, &generation[2]));
+	check_file(kv, "k.prev", &generation[0]);
+	check_file(kv, "k", &generation[2]);
+	check_u64(dir_count(test_dir), 2);
+	check_ok(kvs_free(kv));
+}
+
+/* Another saver of the same name, from beginning to end between two steps of the first: neither fails for it. */
+static void test_two_savers_of_one_name(void **state)
+{
+	struct kvs *kv = small_store();
+	struct kvs *other = small_store();
+
+	(void)state;
+	contents_set(other, &generation[2]);
+	for (unsigned i = 0; i < 8; i++) {
+		unsigned expected = (i & 1) + (i >> 1 & 1) + (i >> 2 & 1);
+
+		check_ok(save_keeping(kv, &generation[0]));
+		met_use();
+		met.other = other;
+		met.before_link = i & 1;
+		met.after_link = i >> 1 & 1;
+		met.before_rename = i >> 2 & 1;
+		check_ok(save_keeping(kv, &generation[1]));
+		met_leave();
+		check_u64(met.others, expected);
+		check_file(kv, "k", &generation[1]);
+		check_file(kv, "k.prev", &generation[i & 3 ? 2 : 0]);
+		check_u64(dir_count(test_dir), 2);
+	}
+	check_ok(kvs_free(kv));
+	check_ok(kvs_free(other));
+}
+
 /* What a dead saver left goes; what a living one has, or looks alike, stays. */
 static void test_what_was_left_is_swept(void **state)
 {
@@ -1285,6 +1454,9 @@ int main(void)
 		cmocka_unit_test(test_links_are_not_followed),
 		cmocka_unit_test(test_only_regular_files_are_read),
 		cmocka_unit_test(test_the_previous_file_is_kept),
+		cmocka_unit_test(test_a_save_that_fails_takes_no_previous_file_away),
+		cmocka_unit_test(test_the_last_copy_stays),
+		cmocka_unit_test(test_two_savers_of_one_name),
 		cmocka_unit_test(test_what_was_left_is_swept),
 		cmocka_unit_test(test_temporary_names_differ),
 		cmocka_unit_test(test_names),

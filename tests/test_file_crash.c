@@ -44,6 +44,19 @@ static enum which which_at(const char *path)
 						    : NEITHER;
 }
 
+static const char older[] = "the file before the old one";
+
+/* Of a save that keeps the previous file: is the old one there under a name, and if nothing has replaced it, the older? */
+static bool keeps_right(enum which w, const unsigned char *old, size_t len,
+			const unsigned char *prev, size_t prev_len)
+{
+	bool is_kept = prev != NULL && prev_len == len && memcmp(prev, old, len) == 0;
+	bool is_older =
+		prev != NULL && prev_len == sizeof(older) && memcmp(prev, older, prev_len) == 0;
+
+	return is_kept || (w == OLD && is_older);
+}
+
 /* The old file's bytes, to be put in place quickly. */
 static unsigned char *old_bytes;
 static size_t old_len;
@@ -72,9 +85,22 @@ static bool is_old(void)
 	return same;
 }
 
+/* New files each time: after a save the names may be of one file. */
 static void put_old(void)
 {
+	(void)unlink(in_dir("f"));
 	file_write(in_dir("f"), old_bytes, old_len);
+	(void)unlink(in_dir("f.prev"));
+	file_write(in_dir("f.prev"), older, sizeof(older));
+}
+
+static void check_previous(enum which w)
+{
+	size_t len;
+	unsigned char *prev = file_read(in_dir("f.prev"), &len);
+
+	check(keeps_right(w, old_bytes, old_len, prev, len));
+	free(prev);
 }
 
 /* ---- Faults ----------------------------------------------------------------------------- */
@@ -177,6 +203,7 @@ static bool save_with_fault(struct kvs *kv, int64_t n, size_t error, bool stale)
 		check(there == OLD ||
 		      (there == NEW && strncmp(told.cause, "fsync of the directory", 22) == 0));
 	}
+	check_previous(there);
 	/* no litter after the next save, and mostly none before */
 	if (f.name == NULL || strcmp(f.name, "unlinkat") != 0)
 		check(err == KVS_OK || stale || !dir_find_temp(test_dir, name));
@@ -311,7 +338,7 @@ static const struct contents power_contents = { 250, 2,
 struct power {
 	struct kvs *kv;
 	size_t done_at; /* changes after which save had answered OK */
-	bool syncs;
+	bool syncs, keeps;
 	unsigned char
 		*bytes[2]; /* of the old file and of the new, which have been loaded and compared */
 	size_t len[2];
@@ -324,6 +351,14 @@ static bool is_file(const struct power *p, unsigned i)
 	const unsigned char *bytes = memfs_get("f", &len);
 
 	return bytes != NULL && len == p->len[i] && memcmp(bytes, p->bytes[i], len) == 0;
+}
+
+static bool previous_is_right(const struct power *p, enum which w)
+{
+	size_t len = 0;
+	const unsigned char *prev = memfs_get("f.prev", &len);
+
+	return keeps_right(w, p->bytes[0], p->len[0], prev, len);
 }
 
 /* A file that is not the very bytes of the old or the new one is loaded: it must not pass for either. */
@@ -353,6 +388,10 @@ static void check_state(const struct memfs_state *s, void *arg)
 			  "after %zu changes, names %x, data %u of write %zu, %zu sectors: %s",
 			  s->cut, s->names, s->data, s->which, s->sectors,
 			  w == OLD ? "the old file" : "neither");
+	if (p->keeps && !previous_is_right(p, w))
+		util_fail(__FILE__, __LINE__,
+			  "after %zu changes, names %x: the previous file is lost", s->cut,
+			  s->names);
 	/* whatever was left is gone after the next save */
 	if (s->data == MEMFS_ALL) {
 		size_t ignored;
@@ -386,6 +425,9 @@ static uint64_t power_run(struct power *p, uint32_t flags)
 	power_keep(p, 0, &old_contents);
 	check_ok(kvs_clear(p->kv));
 	contents_set(p->kv, &power_contents);
+	p->keeps = flags & KVS_SAVE_KEEP_PREVIOUS;
+	if (p->keeps)
+		memfs_put("f.prev", older, sizeof(older));
 	memfs_log_clear();
 	so.flags = flags;
 	check_ok(kvs_save(p->kv, MEMFS_DIR "/f", &so));
@@ -577,6 +619,7 @@ static void check_after_kill(uint64_t *temps, uint64_t *news)
 	enum which w = is_old() ? OLD : which_at(in_dir("f"));
 
 	check(w != NEITHER);
+	check_previous(w);
 	*news += w == NEW;
 	*temps += dir_find_temp(test_dir, name);
 	check_ok(kvs_save(probe, in_dir("f"), NULL));
@@ -605,6 +648,7 @@ static void test_killed_at_every_call(void **state)
 	check(n >= 15 && kills >= (uint64_t)n / (uint64_t)stride && temps >= kills / 3 &&
 	      news >= 1);
 }
+	put_old();
 
 static uint64_t spin_rounds;
 
