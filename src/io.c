@@ -38,6 +38,11 @@ static int system_write_behind(int fd, uint64_t offset, size_t len)
 	return sync_file_range(fd, (off64_t)offset, (off64_t)len, SYNC_FILE_RANGE_WRITE);
 }
 
+static int system_dup(int fd)
+{
+	return fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
+
 static int system_linkat(int dir, const char *from, const char *to)
 {
 	return linkat(dir, from, dir, to, 0);
@@ -72,6 +77,7 @@ const struct kvs__io kvs__io_system = {
 	.write_behind = system_write_behind,
 	.fchmod = fchmod,
 	.fsync = fsync,
+	.dup = system_dup,
 	.close = close,
 	.flock = flock,
 	.linkat = system_linkat,

@@ -26,6 +26,7 @@ struct kvs__io {
 			    size_t len); /* begin to write it to disk, wait for nothing */
 	int (*fchmod)(int fd, mode_t mode);
 	int (*fsync)(int fd);
+	int (*dup)(int fd);
 	int (*close)(int fd);
 	int (*flock)(int fd, int operation);
 	int (*linkat)(int dir, const char *from, const char *to);

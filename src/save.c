@@ -48,7 +48,8 @@
  *   2. A snapshot is begun. Each thread walks a part of it and fills a buffer with blocks; when it is full the
  *      thread draws the next indices and the next place in the file, and writes there.
  *   3. The snapshot ends; the trailer is written; fsync. If that fails the file is given up: what a second fsync
- *      would say is worth nothing, since the kernel forgets what it could not write.
+ *      would say is worth nothing, since the kernel forgets what it could not write. If no fsync is wanted, a second
+ *      descriptor is closed in its place, since close may fail for what was written before, too.
  *   4. rename() to NAME, fsync of the directory.
  *
  * A temporary file that its saver left behind by dying is removed by the next save to NAME: it has the name's pattern, is
@@ -771,14 +772,32 @@ static bool previous_keep(struct save *s)
 	return fail_io(s, 0, "keeping the previous file by a second name");
 }
 
+/*
+ * Without fsync close is the first to tell of a write that failed late, by a quota or a server, and it must be heard
+ * before the rename. Any descriptor's close will tell; the lock, which all share, stays.
+ */
+static bool data_handed_over(struct save *s)
+{
+	int copy = kvs__io->dup(s->fd);
+
+	if (copy < 0)
+		return fail_io(s, 0, "duplicating the descriptor");
+	return kvs__io->close(copy) == 0 || fail_io(s, 0, "closing the file");
+}
+
+static bool data_sync(struct save *s)
+{
+	return kvs__io->fsync(s->fd) == 0 || fail_io(s, 0, "fsync");
+}
+
 static bool file_finish(struct save *s)
 {
 	bool syncs = !(s->opts.flags & KVS_SAVE_NO_FSYNC);
 
 	if (s->opts.mode && kvs__io->fchmod(s->fd, (mode_t)s->opts.mode))
 		return fail_io(s, 0, "setting the file's mode");
-	if (syncs && kvs__io->fsync(s->fd))
-		return fail_io(s, 0, "fsync");
+	if (!(syncs ? data_sync(s) : data_handed_over(s)))
+		return false;
 	if (s->opts.flags & KVS_SAVE_KEEP_PREVIOUS &&
 	    (!previous_keep(s) ||
 	     (syncs && !directory_sync(s, "fsync for the previous file's new name"))))
@@ -786,10 +805,7 @@ static bool file_finish(struct save *s)
 	if (kvs__io->renameat(s->dir, s->temp, s->name))
 		return fail_io(s, 0, "renaming the temporary file");
 	s->temp[0] = '\0';
-	/* Its lock ends here. What fsync has called safe, close cannot take back. */
-	if (kvs__io->close(s->fd) && !syncs)
-		fail_io(s, 0, "closing; the new file is in place, perhaps not whole");
-	s->fd = -1;
+	temp_close(s); /* the lock ends; nothing is left to be written that this could fail for */
 	if (syncs)
 		(void)directory_sync(
 			s,

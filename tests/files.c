@@ -332,6 +332,11 @@ static int f_fsync(int fd)
 	return fails("fsync") ? -1 : inner->fsync(fd);
 }
 
+static int f_dup(int fd)
+{
+	return fails("dup") ? -1 : inner->dup(fd);
+}
+
 /* The descriptor is gone, as with the real one. */
 static int f_close(int fd)
 {
@@ -382,6 +387,7 @@ static const struct kvs__io faulty = {
 	.write_behind = f_write_behind,
 	.fchmod = f_fchmod,
 	.fsync = f_fsync,
+	.dup = f_dup,
 	.close = f_close,
 	.flock = f_flock,
 	.linkat = f_linkat,

@@ -320,6 +320,17 @@ static int memfs_fsync(int fd)
 	return 0;
 }
 
+static int memfs_dup(int fd)
+{
+	int copy;
+
+	pthread_mutex_lock(&fs.lock);
+	copy = fd_make(fd_find(fd)->inode);
+	pthread_mutex_unlock(&fs.lock);
+	return copy;
+}
+
+/* A lock is the first descriptor's: nobody here closes that before a copy. */
 static int memfs_close(int fd)
 {
 	struct open_file *f;
@@ -473,6 +484,7 @@ const struct kvs__io memfs_io = {
 	.write_behind = memfs_write_behind,
 	.fchmod = memfs_fchmod,
 	.fsync = memfs_fsync,
+	.dup = memfs_dup,
 	.close = memfs_close,
 	.flock = memfs_flock,
 	.linkat = memfs_linkat,

@@ -165,7 +165,7 @@ static bool is_harmless(const char *call, int error)
 }
 
 /* One save with its n-th call failing. false: there were not so many. */
-static bool save_with_fault(struct kvs *kv, int64_t n, size_t error, bool stale)
+static bool save_with_fault(struct kvs *kv, int64_t n, size_t error, bool stale, uint32_t flags)
 {
 	struct kvs_save_options so = KVS_SAVE_OPTIONS_INIT;
 	struct kvs_file_error told = { 0, 0, 0, NULL };
@@ -177,7 +177,7 @@ static bool save_with_fault(struct kvs *kv, int64_t n, size_t error, bool stale)
 	put_old();
 	if (stale)
 		file_write(in_dir(".f.0123456789abcdef.tmp"), "left", 4);
-	so.flags = KVS_SAVE_KEEP_PREVIOUS;
+	so.flags = KVS_SAVE_KEEP_PREVIOUS | flags;
 	so.mode = 0640;
 	so.error = &told;
 	faults_use(&f);
@@ -229,18 +229,85 @@ static void test_every_call_of_a_save_fails(void **state)
 		int64_t stride = (int64_t)util_scaled(5, 1, 1);
 
 		/* every other time there is something to sweep, which shifts the numbers of the calls */
-		for (n = (int64_t)e % stride; save_with_fault(kv, n, e, false); n += stride)
+		for (n = (int64_t)e % stride; save_with_fault(kv, n, e, false, 0); n += stride)
 			;
-		for (; stride == 1 && save_with_fault(kv, n, e, true); n += stride)
+		for (; stride == 1 && save_with_fault(kv, n, e, true, 0); n += stride)
 			;
 		for (calls = n, n = 3; stride == 1 && n < 12; n++)
-			(void)save_with_fault(kv, n, e, true);
+			(void)save_with_fault(kv, n, e, true, 0);
+		/* without fsync; from the opening of the file on the calls are others */
+		for (n = 3 + (int64_t)e % stride;
+		     save_with_fault(kv, n, e, false, KVS_SAVE_NO_FSYNC); n += stride)
+			;
 	}
 	injected = log_print();
 	util_note("%llu faults in saves of about %lld system calls", (unsigned long long)injected,
 		  (long long)calls);
 	check(calls >= 18 && injected >= (uint64_t)util_scaled(20, 180, 180));
 	check_contents(kv, &new_contents);
+	tools_end();
+	check_ok(kvs_free(kv));
+}
+
+/* A file system that takes all writes, and tells of the one that failed only by the first close that follows. */
+static struct {
+	struct kvs__io io;
+	const struct kvs__io *inner;
+	bool is_late;          /* a write has failed, and nobody knows */
+	unsigned told, copies; /* such closes; descriptors that were copied */
+} late;
+
+static ssize_t late_pwrite(int fd, const void *from, size_t len, uint64_t offset)
+{
+	late.is_late = true;
+	return late.inner->pwrite(fd, from, len, offset);
+}
+
+static int late_dup(int fd)
+{
+	late.copies++;
+	return late.inner->dup(fd);
+}
+
+static int late_close(int fd)
+{
+	struct stat st;
+	bool tells = late.is_late && late.inner->fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+
+	(void)late.inner->close(fd);
+	if (!tells)
+		return 0;
+	late.is_late = false;
+	late.told++;
+	errno = EDQUOT;
+	return -1;
+}
+
+/* Without fsync, too, such a file does not take the old one's place. */
+static void test_a_write_that_fails_late(void **state)
+{
+	struct kvs_save_options so = KVS_SAVE_OPTIONS_INIT;
+	struct kvs *kv = store_of(&new_contents);
+	struct kvs_file_error told;
+	char name[PATH_ROOM];
+
+	(void)state;
+	tools_make();
+	put_old();
+	so.flags = KVS_SAVE_NO_FSYNC;
+	so.error = &told;
+	memset(&late, 0, sizeof(late));
+	late.inner = kvs__io;
+	late.io = *kvs__io;
+	late.io.pwrite = late_pwrite;
+	late.io.dup = late_dup;
+	late.io.close = late_close;
+	kvs__io = &late.io;
+	check_status(kvs_save(kv, in_dir("f"), &so), KVS_ERR_IO);
+	kvs__io = late.inner;
+	check_u64((uint64_t)told.system_error, EDQUOT);
+	check(is_old());
+	check(!dir_find_temp(test_dir, name));
 	tools_end();
 	check_ok(kvs_free(kv));
 }
@@ -253,6 +320,7 @@ static bool load_with_fault(struct kvs *kv, int64_t n, size_t error)
 	int err;
 
 	lo.error = &told;
+	check(late.told == 1 && late.copies == 1);
 	faults_use(&f);
 	err = kvs_load(kv, in_dir("f"), &lo);
 	faults_leave();
@@ -719,6 +787,7 @@ int main(void)
 		cmocka_unit_test(test_every_call_of_a_save_fails),
 		cmocka_unit_test(test_every_call_of_a_load_fails),
 		cmocka_unit_test(test_a_write_of_many_fails),
+		cmocka_unit_test(test_a_write_that_fails_late),
 		cmocka_unit_test(test_power_cuts),
 		cmocka_unit_test(test_power_cuts_without_fsync),
 #ifndef KVS_TSAN
