@@ -44,7 +44,8 @@
  *
  * HOW A FILE COMES TO BE (G7: after a crash at any instant the old file is there or the new one, whole)
  *
- *   1. .NAME.<16 random hex digits>.tmp is made beside NAME, with O_EXCL and mode 0600, and locked by flock().
+ *   1. .NAME.<16 random hex digits>.tmp is made beside NAME, with O_EXCL and, whatever the umask, mode 0600, and
+ *      locked by flock().
  *   2. A snapshot is begun. Each thread walks a part of it and fills a buffer with blocks; when it is full the
  *      thread draws the next indices and the next place in the file, and writes there.
  *   3. The snapshot ends; the trailer is written; fsync. If that fails the file is given up: what a second fsync
@@ -345,6 +346,19 @@ static bool temp_make(struct save *s)
 	return fail_io(s, 0, "finding a name for the temporary file");
 }
 
+/*
+ * A umask may have taken of the mode that it was made with, and a sweep must be able to open it. Where files have whatever
+ * mode the mount gives them, and none can be set, there is nothing to do.
+ */
+static bool temp_mode(struct save *s)
+{
+	struct stat st;
+
+	if (kvs__io->fstat(s->fd, &st) == 0 && (st.st_mode & 0600) == 0600)
+		return true;
+	return kvs__io->fchmod(s->fd, 0600) == 0 || fail_io(s, 0, "setting the file's mode");
+}
+
 static bool file_open(struct save *s)
 {
 	s->dir = kvs__io_open(AT_FDCWD, s->dir_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
@@ -353,7 +367,7 @@ static bool file_open(struct save *s)
 	sweep(s);
 	if (kvs__io_random(s->header.id, sizeof(s->header.id)))
 		return fail_io(s, 0, "drawing the snapshot id");
-	return temp_make(s);
+	return temp_make(s) && temp_mode(s);
 }
 
 /* The cut has just been made. */

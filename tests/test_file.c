@@ -547,6 +547,11 @@ static void test_modes(void **state)
 	(void)state;
 	check_ok(kvs_save(kv, in_dir("mode"), NULL));
 	check_u64(mode_of("mode"), 0600);
+	for (mode_t mask = 0; mask <= 0777; mask += 0111) { /* 0400 and 0200 are taken, too */
+		umask(mask);
+		check_ok(kvs_save(kv, in_dir("mode"), NULL));
+		check_u64(mode_of("mode"), 0600);
+	}
 	umask(077);
 	so.mode = 0644;
 	check_ok(kvs_save(kv, in_dir("mode"), &so));
