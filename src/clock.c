@@ -220,11 +220,11 @@ static int deadline_after(const struct kvs__clock *c, int64_t ttl_ms, int64_t *r
 	return KVS_OK;
 }
 
-int64_t kvs__clock_deadline_at(const struct kvs__clock *c, int64_t wall_ms)
+int64_t kvs__clock_deadline_by(int64_t offset, int64_t wall_ms)
 {
 	int64_t deadline;
 
-	if (__builtin_sub_overflow(wall_ms, load_relaxed(&c->offset), &deadline))
+	if (__builtin_sub_overflow(wall_ms, offset, &deadline))
 		return INT64_MAX;
 	return deadline > 0 ? deadline : 1;
 }
@@ -242,20 +242,25 @@ int kvs__clock_deadline(struct kvs__clock *c, struct kvs_expiry expiry, int64_t 
 		if (expiry.ms < 0)
 			return KVS_ERR_INVALID_TTL;
 		kvs__clock_sync(c);
-		*ret_deadline = kvs__clock_deadline_at(c, expiry.ms);
+		*ret_deadline = kvs__clock_deadline_by(kvs__clock_offset(c), expiry.ms);
 		return KVS_OK;
 	default:
 		return KVS_ERR_INVALID_ARGUMENT;
 	}
 }
 
-int64_t kvs__clock_wall_of(const struct kvs__clock *c, int64_t deadline)
+int64_t kvs__clock_wall_by(int64_t offset, int64_t deadline)
 {
 	int64_t wall;
 
 	if (deadline == KVS__NO_DEADLINE)
 		return 0;
-	if (__builtin_add_overflow(deadline, load_relaxed(&c->offset), &wall))
+	if (__builtin_add_overflow(deadline, offset, &wall))
 		return INT64_MAX;
 	return wall > 0 ? wall : 1;
+}
+
+int64_t kvs__clock_wall_of(const struct kvs__clock *c, int64_t deadline)
+{
+	return kvs__clock_wall_by(kvs__clock_offset(c), deadline);
 }

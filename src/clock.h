@@ -98,10 +98,17 @@ void kvs__clock_sync(struct kvs__clock *c);
  */
 int kvs__clock_deadline(struct kvs__clock *c, struct kvs_expiry expiry, int64_t *ret_deadline);
 
-/* kvs__clock_wall_of - A deadline in wall time, ms since 1970, 1 at least; 0 for KVS__NO_DEADLINE. */
-int64_t kvs__clock_wall_of(const struct kvs__clock *c, int64_t deadline);
+/* kvs__clock_offset - Wall time minus the clock's, ms, as last synced; for those who convert many deadlines by one. */
+KVS_INLINE int64_t kvs__clock_offset(const struct kvs__clock *c)
+{
+	return load_relaxed(&c->offset);
+}
 
-/* kvs__clock_deadline_at - The deadline that is @wall_ms (not 0) in wall time; 1 if that is before the clock began. */
-int64_t kvs__clock_deadline_at(const struct kvs__clock *c, int64_t wall_ms);
+/* kvs__clock_wall_of - A deadline in wall time, ms since 1970, 1 at least; 0 for KVS__NO_DEADLINE. _by: by this offset. */
+int64_t kvs__clock_wall_of(const struct kvs__clock *c, int64_t deadline);
+int64_t kvs__clock_wall_by(int64_t offset, int64_t deadline);
+
+/* kvs__clock_deadline_by - The deadline that is @wall_ms (not 0) in wall time; 1 if that is before the clock began. */
+int64_t kvs__clock_deadline_by(int64_t offset, int64_t wall_ms);
 
 #endif

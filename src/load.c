@@ -41,6 +41,7 @@ struct load {
 	struct kvs__root *root;
 	uint32_t stamp;   /* of a written entry (i) */
 	int64_t now;      /* the store's clock at the start, ms (i) */
+	int64_t offset;   /* of its wall time then: one for the whole file (i) */
 	kvs__u64 taken;   /* bytes of the directories, and of entries so far (s) */
 	kvs__u64 seen;    /* entries (s) */
 	uint64_t highest; /* version, once all threads are done */
@@ -170,7 +171,7 @@ static int64_t deadline_of(const struct hand *h, const struct kvs__found *f)
 {
 	if (!f->record.expires_at_ms)
 		return KVS__NO_DEADLINE;
-	return kvs__clock_deadline_at(&h->load->kv->clock, f->record.expires_at_ms);
+	return kvs__clock_deadline_by(h->load->offset, f->record.expires_at_ms);
 }
 
 static int make_of_bytes(struct hand *h, const struct kvs__found *f, uint64_t order,
@@ -527,6 +528,7 @@ static int load_file(struct load *l, const char *path)
 		return err;
 	kvs__clock_sync(&l->kv->clock);
 	l->now = kvs__clock_now(&l->kv->clock);
+	l->offset = kvs__clock_offset(&l->kv->clock);
 	l->stamp = load_seq_cst(&l->kv->cut.era);
 	err = build(l);
 	kvs__reader_close(&l->reader);

@@ -77,6 +77,7 @@
 #include "format.h"
 #include "io.h"
 #include "options.h"
+#include "snapshot.h"
 #include "store.h"
 
 #define BLOCKS 8u /* that a thread fills before it writes them */
@@ -373,11 +374,9 @@ static bool file_open(struct save *s)
 /* The cut has just been made. */
 static bool header_write(struct save *s)
 {
-	struct kvs__clock *clock = &s->kv->clock;
 	unsigned char header[KVS__FILE_HEADER];
 
-	kvs__clock_sync(clock);
-	s->header.saved_at_ms = kvs__clock_wall_of(clock, kvs__clock_now(clock));
+	s->header.saved_at_ms = kvs__snapshot_made_at(s->snapshot);
 	kvs__file_header_put(header, &s->header);
 	if (kvs__io_write(s->fd, header, sizeof(header), 0))
 		return fail_io(s, 0, "writing the header");
@@ -706,6 +705,7 @@ static bool snapshot_write(struct save *s)
 	int err;
 
 	o.max_memory = s->opts.max_memory;
+	kvs__clock_sync(&s->kv->clock); /* the cut's expiries are by what it finds */
 	err = kvs_snapshot_begin(s->kv, &o, &s->snapshot);
 	if (err)
 		return fail(s, err, 0, 0, "beginning a snapshot");

@@ -48,6 +48,7 @@ struct kvs_snapshot {
 	struct kvs *kv;
 	uint32_t id;         /* S (i) */
 	int64_t now;         /* the store's clock at the cut, ms (i) */
+	int64_t offset;      /* of its wall time then: one for the whole cut (i) */
 	uint64_t max_memory; /* bytes (i) */
 	pthread_mutex_t lock;
 	enum state state;   /* (l) lock */
@@ -190,6 +191,7 @@ static bool cut(struct kvs *kv, struct kvs_snapshot *s)
 	store_seq_cst(&kv->cut.mode, KVS__LATE);
 	kvs__rcu_wait(&kv->reclaim.worker); /* GP: writes that saw QUIET lie before the cut */
 	s->now = kvs__clock_now(&kv->clock);
+	s->offset = kvs__clock_offset(&kv->clock);
 	store_seq_cst(&kv->cut.era, s->id + 2); /* the cut */
 	still = s->now == kvs__clock_now(&kv->clock);
 	store_seq_cst(&kv->cut.mode, still ? KVS__POST : KVS__QUIET);
@@ -275,6 +277,11 @@ KVS_API int kvs_snapshot_begin(struct kvs *kv, const struct kvs_snapshot_options
 	err = begin_held(kv, max_memory, ret_snapshot);
 	kvs__admin_unlock(kv);
 	return err;
+}
+
+int64_t kvs__snapshot_made_at(const struct kvs_snapshot *s)
+{
+	return kvs__clock_wall_by(s->offset, s->now);
 }
 
 /* ---- parts ---- */
@@ -462,6 +469,14 @@ static bool is_ours(struct kvs_snapshot *s, struct kvs__entry *e, uint64_t word)
 	return kvs__take(&s->kv->cut, e, s->id);
 }
 
+/* As kvs__value_of, but the wall clock may be set while the walk goes on, and the cut's expiries are of one. */
+static void value_of(const struct kvs_snapshot *s, const struct kvs__entry *e,
+		     struct kvs_value *ret)
+{
+	kvs__value_of(s->kv, e, ret);
+	ret->expires_at_ms = kvs__clock_wall_by(s->offset, kvs__entry_deadline(e));
+}
+
 static const void *copy_in(struct kvs_snapshot_part *p, const void *bytes, size_t len)
 {
 	void *to = p->buffer + p->used;
@@ -479,7 +494,7 @@ static void keep(struct kvs_snapshot_part *p, const struct kvs__entry *e)
 
 	p->held[p->count] = NULL;
 	item->key = kvs_bytes(copy_in(p, e->bytes, key_len), key_len);
-	kvs__value_of(p->snapshot->kv, e, &item->value);
+	value_of(p->snapshot, e, &item->value);
 	if (e->extent & KVS__EXTENT_BLOCK) {
 		p->held[p->count] = kvs__entry_block(e);
 		kvs__block_hold(p->held[p->count]);
@@ -691,7 +706,7 @@ static void return_owed(struct kvs_snapshot_part *p, struct kvs_item *ret)
 	p->current = p->queue;
 	p->queue = p->queue->next;
 	ret->key = kvs_bytes(e->bytes, kvs__entry_key_len(e));
-	kvs__value_of(p->snapshot->kv, e, &ret->value);
+	value_of(p->snapshot, e, &ret->value);
 }
 
 KVS_API int kvs_snapshot_next(struct kvs_snapshot_part *p, struct kvs_item *ret_item)

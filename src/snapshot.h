@@ -24,4 +24,7 @@ bool kvs__leave_to_snapshot(struct kvs *kv, struct kvs__slot *slot, struct kvs__
  */
 bool kvs__hand_over(struct kvs *kv, struct kvs__slot *slot, struct kvs__entry *e);
 
+/* kvs__snapshot_made_at - The cut's instant by the wall, ms since 1970: by the clock that its expiries are of. */
+int64_t kvs__snapshot_made_at(const struct kvs_snapshot *s);
+
 #endif

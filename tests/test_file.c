@@ -528,6 +528,119 @@ static void test_half_has_expired_before_the_load(void **state)
 	check_ok(kvs_free(kv));
 }
 
+#define HOUR INT64_C(3600000)
+#define ALIKE 2000u     /* keys that end together */
+#define ALIKE_LEN 2000u /* bytes of their values: several pieces of a file */
+#define ALIKE_TTL INT64_C(1000000000)
+
+static void set_alike(struct kvs *kv, uint64_t number)
+{
+	char room[KEY_ROOM], value[ALIKE_LEN];
+
+	memset(value, 'v', sizeof(value));
+	check_ok(kvs_set_ex(kv, make_key(room, number), kvs_bytes(value, sizeof(value)),
+			    kvs_after(ALIKE_TTL), NULL));
+}
+
+struct wall_set {
+	struct kvs *kv;
+	struct clocks *clocks;
+	unsigned calls, sets;
+};
+
+/* Somebody sets the wall clock by an hour, and the store notices. */
+static void set_the_wall(struct wall_set *w)
+{
+	int64_t wall = atomic_fetch_add(&w->clocks->wall, HOUR) + HOUR;
+
+	check_ok(kvs_set_ex(w->kv, kvs_str("notices"), kvs_str(""), kvs_at(wall + 1), NULL));
+	w->sets++;
+}
+
+static int set_the_wall_once(uint64_t done, uint64_t total, void *arg)
+{
+	struct wall_set *w = arg;
+
+	if (++w->calls == 2 && done < total)
+		set_the_wall(w);
+	return 0;
+}
+
+/* The wall is set in the middle of a walk: what was overwritten meanwhile comes from the queue, the rest from the table. */
+static void walk_while_the_wall_is_set(struct wall_set *w, int64_t expires_at_ms)
+{
+	struct kvs_snapshot *snapshot;
+	struct kvs_snapshot_part *part;
+	struct kvs_item item;
+	uint64_t n = 0;
+
+	check_ok(kvs_snapshot_begin(w->kv, NULL, &snapshot));
+	check_ok(kvs_snapshot_part_begin(snapshot, &part));
+	while (kvs_snapshot_next(part, &item) == KVS_OK) {
+		check(item.value.expires_at_ms == expires_at_ms);
+		if (n++ == ALIKE / 4) {
+			set_the_wall(w);
+			for (uint64_t i = 0; i < ALIKE; i += 2)
+				set_alike(w->kv, i);
+		}
+	}
+	kvs_snapshot_part_end(part);
+	check_ok(kvs_snapshot_end(snapshot, NULL));
+	check_u64(n, ALIKE);
+}
+
+static void check_file_expires(int64_t saved_at_ms, int64_t expires_at_ms)
+{
+	struct kvs_file_info info = { .size = sizeof(info) };
+	struct kvs_file *file;
+	struct kvs_item item;
+
+	check_ok(kvs_file_open(in_dir("alike"), NULL, &file));
+	check_ok(kvs_file_info(file, &info));
+	check_u64(info.entries, ALIKE);
+	check(info.saved_at_ms == saved_at_ms);
+	while (kvs_file_next(file, &item) == KVS_OK)
+		check(item.value.expires_at_ms == expires_at_ms);
+	kvs_file_close(file);
+}
+
+/* A snapshot, a file and a load each know one wall clock, whoever sets it in their middle. */
+static void test_expiries_are_by_one_clock(void **state)
+{
+	struct clocks clocks = { 5000, WALL };
+	struct wall_set w = { store_with_clocks(&clocks), &clocks, 0, 0 };
+	struct kvs_save_options so = KVS_SAVE_OPTIONS_INIT;
+	struct kvs_load_options lo = KVS_LOAD_OPTIONS_INIT;
+	struct kvs_value v;
+	char room[KEY_ROOM];
+
+	(void)state;
+	for (uint64_t i = 0; i < ALIKE; i++)
+		set_alike(w.kv, i);
+	walk_while_the_wall_is_set(&w, WALL + ALIKE_TTL);
+	check_ok(kvs_delete(w.kv, kvs_str("notices"), NULL));
+	so.threads = 1;
+	so.progress = set_the_wall_once;
+	so.progress_arg = &w;
+	check_ok(kvs_save(w.kv, in_dir("alike"), &so));
+	check_u64(w.sets, 2);
+	check_file_expires(WALL + HOUR, WALL + HOUR + ALIKE_TTL);
+	lo.threads = 1;
+	lo.progress = set_the_wall_once;
+	lo.progress_arg = &w;
+	w.calls = 0;
+	check_ok(kvs_load(w.kv, in_dir("alike"), &lo));
+	check_u64(w.sets, 3);
+	kvs_read_begin(w.kv);
+	for (uint64_t i = 0; i < ALIKE;
+	     i++) { /* the load began by a clock of two hours more; it is three now */
+		check_ok(kvs_borrow(w.kv, make_key(room, i), &v));
+		check(v.expires_at_ms == WALL + 2 * HOUR + ALIKE_TTL);
+	}
+	kvs_read_end(w.kv);
+	check_ok(kvs_free(w.kv));
+}
+
 /* ---- How the file is made --------------------------------------------------------------- */
 
 static unsigned mode_of(const char *name)
@@ -1455,6 +1568,7 @@ int main(void)
 		cmocka_unit_test(test_new_versions),
 		cmocka_unit_test(test_expiry_is_by_the_wall),
 		cmocka_unit_test(test_half_has_expired_before_the_load),
+		cmocka_unit_test(test_expiries_are_by_one_clock),
 		cmocka_unit_test(test_modes),
 		cmocka_unit_test(test_links_are_not_followed),
 		cmocka_unit_test(test_only_regular_files_are_read),
