@@ -961,7 +961,8 @@ struct kvs_load_options {
  * their place at one instant, as in kvs_clear: a reader sees the old contents or the new. On an error nothing was changed.
  * Entries that have expired by now are left out. The others keep their versions, and later ones go
  * on above the highest of both; a version of the old contents may so come back with another value, which
- * KVS_LOAD_NEW_VERSIONS avoids. A symbolic link is not followed.
+ * KVS_LOAD_NEW_VERSIONS avoids. Versions above 2^55 - 1, to which no store comes by writing, are not kept, but new ones above
+ * that drawn. A symbolic link is not followed.
  *
  * @opts        NULL for defaults.
  * Returns      0, KVS_ERR_CORRUPTED_SNAPSHOT (any damage at all), KVS_ERR_UNSUPPORTED_VERSION (a newer version

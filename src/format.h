@@ -21,8 +21,7 @@
 #define KVS__BLOCK_MAX ((size_t)128 << 10) /* bytes of a block's payload */
 #define KVS__RECORD_MIN ((size_t)16)       /* bytes of a record without its key and value */
 #define KVS__RECORD_MAX ((size_t)24)       /* the same, with an expiry */
-#define KVS__FILE_VERSION_MAX                                                                      \
-	(((uint64_t)1 << 55) - 1) /* of an entry: a store can go on counting from there */
+#define KVS__FILE_VERSION_MAX (((uint64_t)1 << 56) - 1) /* of an entry: all that it can have */
 #define KVS__ID_BYTES 16
 
 enum kvs__block_kind {

@@ -13,7 +13,9 @@
  *          means that the file has it twice.
  *
  * Versions Before the swap the store's counters are raised above the highest loaded. A write that finds the new tables
- *          loaded the root after the swap, so draws its versions from the raised counters.
+ *          loaded the root after the swap, so draws its versions from the raised counters. They must have room to count: so
+ *          of a file's versions the upper half, to which no store comes by writing, is not kept, but new ones are drawn from
+ *          counters raised to that half. Whatever a store comes to have in it can so be saved and loaded again.
  *
  * Cut      Loaded entries carry the stamp of one written before any later cut. kv->loading keeps snapshots from
  *          beginning meanwhile: a walk would have some parts of its cut in either root. It is not the admin mutex
@@ -33,6 +35,7 @@
 #define COUNTED                                                                                    \
 	256u /* entries that a thread puts into a table before it adds them to the table's count */
 #define TWO_THREADS_FROM ((uint64_t)16 << 20) /* bytes of the file */
+#define VERSION_KEPT_MAX (KVS__FILE_VERSION_MAX >> 1)
 
 struct load {
 	struct kvs *kv;
@@ -69,6 +72,7 @@ struct hand {
 	unsigned pending;
 	struct pending group[GROUP];
 	bool is_caller;
+	bool raised; /* the store's counters, above all versions that are kept */
 	bool runs;
 	pthread_t thread;
 };
@@ -148,10 +152,33 @@ static int group_end(struct hand *h)
 
 /* ---- from the file ---- */
 
+/* No shard draws a version up to @highest any more. */
+static void versions_raise(struct kvs *kv, uint64_t highest)
+{
+	uint32_t i;
+
+	for (i = 0; i < kv->shards; i++) {
+		uint64_t first = highest + 1;
+		uint64_t rest = first % kv->shards;
+		uint64_t next = load_seq_cst(&kv->versions[i].next);
+
+		/* the first of this shard's: those that leave the same rest as i + 1 */
+		first += ((uint64_t)i + 1 + kv->shards - rest) % kv->shards;
+		while (next < first && !cas_seq_cst(&kv->versions[i].next, &next, first))
+			;
+	}
+}
+
 static uint64_t version_of(struct hand *h, const struct kvs__record *r, uint32_t shard)
 {
 	if (h->load->opts.flags & KVS_LOAD_NEW_VERSIONS)
 		return kvs__next_version(h->load->kv, shard);
+	if (unlikely(r->version > VERSION_KEPT_MAX)) {
+		if (!h->raised)
+			versions_raise(h->load->kv, VERSION_KEPT_MAX);
+		h->raised = true;
+		return kvs__next_version(h->load->kv, shard);
+	}
 	if (r->version > h->highest)
 		h->highest = r->version;
 	return r->version;
@@ -460,23 +487,6 @@ static int build(struct load *l)
 	err = l->opts.progress(entries, entries, l->opts.progress_arg);
 	return err ? kvs__reader_fail(&l->reader, err, 0, 0, "the progress callback ended the load")
 		   : KVS_OK;
-}
-
-/* No shard draws a version up to @highest any more. */
-static void versions_raise(struct kvs *kv, uint64_t highest)
-{
-	uint32_t i;
-
-	for (i = 0; i < kv->shards; i++) {
-		uint64_t first = highest + 1;
-		uint64_t rest = first % kv->shards;
-		uint64_t next = load_seq_cst(&kv->versions[i].next);
-
-		/* the first of this shard's: those that leave the same rest as i + 1 */
-		first += ((uint64_t)i + 1 + kv->shards - rest) % kv->shards;
-		while (next < first && !cas_seq_cst(&kv->versions[i].next, &next, first))
-			;
-	}
 }
 
 static int begin(struct kvs *kv)

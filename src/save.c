@@ -23,7 +23,7 @@
  *    0  2  key length
  *    2  2  flags: 1 the entry expires; the rest is 0
  *    4  4  value length, at most 2^30 - 1
- *    8  8  version of the entry, 1 to 2^55 - 1
+ *    8  8  version of the entry, 1 to 2^56 - 1
  *   16  8  only with flag 1: when it expires, not 0
  *          key, value
  *

@@ -419,6 +419,87 @@ static void test_new_versions(void **state)
 	check_ok(kvs_free(kv));
 }
 
+#define KEPT_MAX ((UINT64_C(1) << 55) - 1)
+#define VERSION_MAX ((UINT64_C(1) << 56) - 1)
+
+/* A file in which the first entry has @version; its key's number. */
+static uint64_t file_with_version(uint64_t version)
+{
+	const struct contents c = { 20, 1, 20 };
+	unsigned char *bytes;
+	struct kvs_file *file;
+	struct kvs_item item;
+	uint64_t number;
+	size_t len;
+
+	contents_save(in_dir("edge"), &c);
+	check_ok(kvs_file_open(in_dir("edge"), NULL, &file));
+	check_ok(kvs_file_next(file, &item));
+	number = key_number(item.key);
+	kvs_file_close(file);
+	bytes = file_read(in_dir("edge"), &len);
+	memcpy(bytes + KVS__FILE_HEADER + KVS__BLOCK_HEADER + 8, &version, sizeof(version));
+	bytes_seal(bytes, len);
+	file_write(in_dir("edge"), bytes, len);
+	free(bytes);
+	return number;
+}
+
+/* Write, save and load into the same store and a new one: versions go up, and the file is taken each time. */
+static void check_goes_on(struct kvs *kv, uint64_t number)
+{
+	uint64_t last = version_of(kv, number);
+
+	for (unsigned round = 0; round < 4; round++) {
+		struct kvs *other = store_with(round % 2 ? 16 : 1, KVS_HASH_SIPHASH13);
+
+		set_pattern(kv, number, 10, round);
+		check(version_of(kv, number) > last);
+		last = version_of(kv, number);
+		check_ok(kvs_save(kv, in_dir("edge"), NULL));
+		check_ok(kvs_load(other, in_dir("edge"), NULL));
+		check_u64(store_len(other), store_len(kv));
+		check_pattern(other, number, 10, round);
+		check(version_of(other, number) == last || last > KEPT_MAX);
+		check_ok(kvs_load(kv, in_dir("edge"), NULL));
+		check(version_of(kv, number) >= last);
+		last = version_of(kv, number);
+		for (uint64_t i = 0; i < store_len(kv); i++)
+			check(i == number || version_of(kv, i) != last);
+		check_ok(kvs_free(other));
+	}
+}
+
+/* Whatever versions a store takes from a file, it can go on from there, and what it then saves can be loaded. */
+static void test_versions_at_the_edge(void **state)
+{
+	static const uint64_t good[] = { 1000000,      KEPT_MAX - 20,   KEPT_MAX - 1, KEPT_MAX,
+					 KEPT_MAX + 1, VERSION_MAX - 1, VERSION_MAX };
+	static const uint64_t bad[] = { 0, VERSION_MAX + 1, UINT64_MAX };
+	struct kvs *kv;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+		uint64_t number = file_with_version(good[i]);
+
+		kv = store_with(i % 2 ? 3 : 1, KVS_HASH_SIPHASH13);
+		check_ok(kvs_load(kv, in_dir("edge"), NULL));
+		if (good[i] <= KEPT_MAX)
+			check_u64(version_of(kv, number), good[i]);
+		else
+			check(version_of(kv, number) > KEPT_MAX &&
+			      version_of(kv, number) < KEPT_MAX + 100);
+		check_goes_on(kv, number);
+		check_ok(kvs_free(kv));
+	}
+	kv = small_store();
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		(void)file_with_version(bad[i]);
+		check_status(kvs_load(kv, in_dir("edge"), NULL), KVS_ERR_CORRUPTED_SNAPSHOT);
+	}
+	check_ok(kvs_free(kv));
+}
+
 /* ---- Expiry ----------------------------------------------------------------------------- */
 
 /* Clocks that stand where they are put: of deadlines, and on the wall. */
@@ -1566,6 +1647,7 @@ int main(void)
 		cmocka_unit_test(test_two_threads_by_default),
 		cmocka_unit_test(test_versions_go_on_above),
 		cmocka_unit_test(test_new_versions),
+		cmocka_unit_test(test_versions_at_the_edge),
 		cmocka_unit_test(test_expiry_is_by_the_wall),
 		cmocka_unit_test(test_half_has_expired_before_the_load),
 		cmocka_unit_test(test_expiries_are_by_one_clock),
