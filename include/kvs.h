@@ -959,9 +959,9 @@ struct kvs_load_options {
  *
  * The new contents are built beside the old ones, so that memory doubles unless the store is empty; then they take
  * their place at one instant, as in kvs_clear: a reader sees the old contents or the new. On an error nothing was changed.
- * Entries that have expired by now are left out. The others keep their versions, and later ones go
- * on above the highest of both; a version of the old contents may so come back with another value, which
- * KVS_LOAD_NEW_VERSIONS avoids. Versions above 2^55 - 1, to which no store comes by writing, are not kept, but new ones above
+ * Entries that have expired by now are left out, and whether their keys come again is not looked at. The others keep their
+ * versions, and later ones go on above the highest of both; a version of the old contents may so come back with another value,
+ * which KVS_LOAD_NEW_VERSIONS avoids. Versions above 2^55 - 1, to which no store comes by writing, are not kept, but new ones above
  * that drawn. A symbolic link is not followed.
  *
  * @opts        NULL for defaults.
@@ -1010,7 +1010,7 @@ KVS_API int kvs_file_info(const struct kvs_file *file, struct kvs_file_info *inf
  *
  * @ret_item    valid until the next call with @file.
  * Returns      0, KVS_ERR_NOT_FOUND (that was all, and the whole file has been found undamaged; but that no key
- *              comes twice only kvs_load() checks), KVS_ERR_CORRUPTED_SNAPSHOT, KVS_ERR_IO, KVS_ERR_NO_MEMORY,
+ *              comes twice only kvs_load() checks, and kvs(1)), KVS_ERR_CORRUPTED_SNAPSHOT, KVS_ERR_IO, KVS_ERR_NO_MEMORY,
  *              KVS_ERR_INVALID_ARGUMENT.
  */
 KVS_API int kvs_file_next(struct kvs_file *file, struct kvs_item *ret_item);

@@ -158,6 +158,9 @@ refuses "a file cut short" 3 "trailer" snapshot verify "$dir/bad"
 run snapshot verify "$dir/bad"
 ok "a damaged block: exit status 3" ended 3
 ok "a damaged block: its offset and the cause" says "offset 64: the snapshot is damaged (the checksum of the block is wrong)"
+refuses "a key that comes twice, expired" 3 "a key comes twice" snapshot verify "${KVS_SRCDIR:-.}/tests/data/expired-twice.kvs"
+run snapshot verify "${KVS_SRCDIR:-.}/tests/data/format-1.kvs"
+ok "a file with an expired key: exit status 0" ended 0
 if [ -w /dev/full ]; then
 	"$kvs" snapshot dump "$dir/f" >/dev/full 2>"$dir/err"
 	status=$?
