@@ -371,6 +371,10 @@ struct kvs_options {
  *                 one entry a thread, and by the entries with a deadline that are removed within a tick of 10 ms, or
  *                 between two calls of kvs_run.
  *
+ * While kvs_clear and kvs_load put new contents in the place of the old, both count towards max_memory: their directories from the
+ * start, and from the swap on until the old entries have been freed, before the call returns, the entries of both. Writes
+ * may be refused meanwhile though either would fit.
+ *
  * So max_memory + deferred_hard bounds what a store holds; while a snapshot is open, and the max_memory of its own
  * (kvs_snapshot_options) with them.
  */
