@@ -1065,7 +1065,9 @@ KVS_API int kvs_thread_attach(struct kvs *kv);
 /*
  * kvs_fork_before, kvs_fork_parent, kvs_fork_child - Bracket a fork() so that the child can go on
  * using its copy of the store. Once per process, however many stores are open; not from two
- * threads at once. Call before, fork, then parent in the parent and child in the child.
+ * threads at once. Call before, fork, then parent in the parent and child in the child. If fork() fails, too, call
+ * kvs_fork_parent: after kvs_fork_before every lock of the library is held. Until parent or child was called this thread
+ * makes no other call of the library, and calls of other threads may wait.
  * Without kvs_fork_before the child may only read and call _exit. A snapshot that is open goes on in the
  * parent; in the child it is over, and its handle must not be used. So it is with a load: a child that its progress
  * function made must not return from there. Nor should one that a save's progress function made: the file is the parent's,

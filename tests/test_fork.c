@@ -400,6 +400,49 @@ static void wait_for_admin_waiter(struct kvs *kv)
 		sched_yield();
 }
 
+static void drain(struct kvs *kv, void *arg)
+{
+	(void)arg;
+	check_ok(kvs_drain(kv));
+}
+
+/* A first call, which a fork that is prepared holds up. */
+static void *set_one(void *arg)
+{
+	set_pattern(arg, 6000, 20, 1);
+	return NULL;
+}
+
+/* There is no child: what kvs_fork_before holds, and who waits for it, is let go by kvs_fork_parent all the same. */
+static void fork_fails(struct fixture *f)
+{
+	struct other waiter = { .kv = f->kv, .fn = drain };
+	pthread_t beginner;
+
+	fill(f->kv);
+	other_make(&waiter);
+	for (int i = 0; i < 2; i++) {
+		check_ok(kvs_fork_before());
+		if (i == 0) {
+			sem_post(&waiter.begin);
+			wait_for_admin_waiter(f->kv);
+			check(pthread_create(&beginner, NULL, set_one, f->kv) == 0);
+		}
+		kvs_fork_parent();
+	}
+	other_join(&waiter);
+	check(pthread_join(beginner, NULL) == 0);
+	check_filled(f->kv);
+	check_u64(store_len(f->kv), KEYS + 1);
+	parent_goes_on(f);
+}
+
+static void test_a_fork_that_fails_leaves_nothing_held(void **state)
+{
+	(void)state;
+	each_config(fork_fails);
+}
+
 #if CHILD_MAY_START_THREADS
 
 static struct kvs *open_no_threads(void)
@@ -410,12 +453,6 @@ static struct kvs *open_no_threads(void)
 	opts.flags = KVS_OPEN_NO_THREADS;
 	check_ok(kvs_open(&opts, &kv));
 	return kv;
-}
-
-static void drain(struct kvs *kv, void *arg)
-{
-	(void)arg;
-	check_ok(kvs_drain(kv));
 }
 
 /* A thread of the parent waits for its turn; in the child nobody does, and kvs_run does all its work. */
@@ -679,6 +716,7 @@ int main(void)
 		cmocka_unit_test(test_a_thread_that_waits_does_not_hold_back_the_child),
 		cmocka_unit_test(test_a_thread_in_an_update_leaves_the_child_a_slot),
 #endif
+		cmocka_unit_test(test_a_fork_that_fails_leaves_nothing_held),
 		cmocka_unit_test(test_the_end_of_a_walk_waits_for_a_fork),
 		cmocka_unit_test(test_close_and_fork_do_not_wait_for_each_other),
 		cmocka_unit_test(test_a_stall_function_waits_for_no_store),
