@@ -3,7 +3,7 @@
 #
 # apply.pl MUTANT ROOT - Make the replacements of a .mut file in the files below ROOT.
 #
-# A .mut file: "groups: GROUP..." (of test_sched; may be left out); one or more of "file: PATH", "---old", text, "---new", text; then "---expect", text.
+# A .mut file: "groups: GROUP..." (of test_sched; may be left out); one or more of "file: PATH", "---old", text, "---new", text or nothing; then "---expect", text.
 # The old text must be there exactly once.
 use strict;
 use warnings;
@@ -14,8 +14,10 @@ open(my $in, '<', $mutant) or die "$mutant: $!\n";
 my $text = <$in>;
 $text =~ s/^---expect\n.*//ms;
 $text =~ s/\A(?:groups: .*\n)?//;
-while ($text =~ /\Gfile: (\S+)\n---old\n(.*?)\n---new\n(.*?)\n(?=file: |\z)/gs) {
-	my ($path, $old, $new) = ("$root/$1", $2, $3);
+my $end = 0;
+while ($text =~ /\Gfile: (\S+)\n---old\n(.*?)\n---new\n(?:(.*?)\n)??(?=file: |\z)/gs) {
+	my ($path, $old, $new) = ("$root/$1", $2, $3 // '');
+	$end = pos $text;
 	open(my $f, '<', $path) or die "$path: $!\n";
 	my $source = <$f>;
 	close($f);
@@ -26,3 +28,4 @@ while ($text =~ /\Gfile: (\S+)\n---old\n(.*?)\n---new\n(.*?)\n(?=file: |\z)/gs) 
 	print $f $source;
 	close($f);
 }
+die "$mutant: what stands at $end is no replacement\n" if $end != length $text;
