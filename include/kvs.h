@@ -7,7 +7,7 @@
  * Errors      A function that can fail returns int: 0 (KVS_OK) or a negative KVS_ERR_ code.
  *             Results come back through ret_ parameters, which are written only on success
  *             unless the function says otherwise. The library never prints, never aborts,
- *             never touches errno on purpose.
+ *             never touches errno on purpose. liburcu may abort: see kvs_thread_attach.
  * Keys        0 to KVS_KEY_MAX bytes, any bytes, the empty key included.
  * Values      0 to KVS_VALUE_MAX bytes, any bytes. No alignment is promised for their bytes.
  * Ownership   Keys and values are copied in by every write; the caller keeps its memory.
@@ -1058,6 +1058,11 @@ KVS_API int kvs_drain(struct kvs *kv);
  * kvs_thread_attach - Do now what a thread's first call on a store does: register the thread
  * with liburcu and give it its counters. Optional.
  *
+ * liburcu aborts the process in three cases that the library cannot prevent. It finds no memory to register a new
+ * thread: one of the program's in its first call, which this call lets a program choose; one of a store's behind
+ * kvs_open or kvs_fork_child. It finds no memory or no thread for the worker that these two have it make: they see before
+ * that there is enough, and answer KVS_ERR_NO_MEMORY if not, but somebody may take it in the moment between. And a
+ * seccomp filter that was installed after liburcu was loaded denies it membarrier.
  * Returns      0, KVS_ERR_NO_MEMORY, KVS_ERR_STORE_CLOSED.
  */
 KVS_API int kvs_thread_attach(struct kvs *kv);
@@ -1076,8 +1081,11 @@ KVS_API int kvs_thread_attach(struct kvs *kv);
  * allocator of the program's does not get it back.
  *
  * kvs_fork_before returns 0, KVS_ERR_IN_READ_SECTION or KVS_ERR_BUSY (on a thread of a store); on an error
- * nothing is held. kvs_fork_child starts new threads for every open store that had some: 0 or KVS_ERR_NO_MEMORY (a
- * store without its threads works as if opened with KVS_OPEN_NO_THREADS: see kvs_run).
+ * nothing is held. kvs_fork_child starts new threads for every open store that had some: 0 or KVS_ERR_NO_MEMORY (also: no
+ * thread to be had). A store without its threads works as if opened with KVS_OPEN_NO_THREADS: see kvs_run. After
+ * KVS_ERR_NO_MEMORY the program's own call_rcu and urcu_bp_barrier must not be used in that child, and it must end by
+ * _exit, until a kvs_open with threads has succeeded there. Callbacks of the program's own that were queued at the fork run in
+ * the child on a thread of liburcu's, which stays; kvs_fork_child does not wait for them.
  */
 KVS_API KVS_MUST_CHECK int kvs_fork_before(void);
 KVS_API void kvs_fork_parent(void);

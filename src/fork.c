@@ -6,12 +6,14 @@
  *          then each store's slots and arena), so that the child's copies are free and consistent.
  *          liburcu is paused before slots and arenas are held, because a worker may wait for an
  *          arena's lock, or for the section of a thread that waits for the slots' lock.
- * parent   lets go.
- * child    lets go; the other threads do not exist here, so their slots are free, liburcu has moved
- *          their queued callbacks to its default worker, which is waited for, and each store gets
- *          new threads.
+ * parent   lets go, whether there was a fork or not.
+ * child    lets go; the other threads do not exist here, so their slots are free, and each store gets
+ *          new threads, if they can be had.
  *
- * From before until after, batches are parked: see kvs__reclaim_hold.
+ * From before until after, batches are parked: see kvs__reclaim_hold. Whatever was queued before has run when
+ * before returns, so the child has no callback of ours to wait for. That it has none matters when memory is short: liburcu
+ * can run what it has copied on a new worker only, and aborts if it gets none. What it has copied of the program's runs
+ * there, later.
  *
  * Other threads' writes may be half done in the child's copy: an entry marked and not unlinked, which a snapshot would
  * take for one that was removed after its cut; or an entry with a deadline published, of which the wheel was not told.
@@ -39,12 +41,16 @@ static void hold(struct kvs__home *h, void *arg)
 	kvs__reclaim_hold(&kv->reclaim);
 }
 
-/* GP: threads that were queueing a batch while hold was set. */
-static void wait_for_queueing(struct kvs__home *h, void *arg)
+static struct kvs__rcu_worker nobody; /* so that a grace period is waited for in place */
+
+/* Behind what was queued: a worker runs callbacks in their order. */
+static void wait_for_queue(struct kvs__home *h, void *arg)
 {
+	struct kvs *kv = store_of(h);
+
 	(void)arg;
-	if (load_seq_cst(&store_of(h)->root))
-		kvs__rcu_wait(&store_of(h)->reclaim.worker);
+	if (load_seq_cst(&kv->root) && kvs__rcu_worker_runs(&kv->reclaim.worker))
+		kvs__rcu_wait(&kv->reclaim.worker);
 }
 
 static void hold_inner(struct kvs__home *h, void *arg)
@@ -130,6 +136,16 @@ static void forget_threads(struct kvs__home *h, void *arg)
 	finish_writes(kv);
 }
 
+/* While there is one thread: liburcu's worker, which comes next, may run functions of the program's. */
+static void recount(struct kvs__home *h, void *arg)
+{
+	struct kvs *kv = store_of(h);
+
+	(void)arg;
+	if (load_seq_cst(&kv->root))
+		kvs__reclaim_recount(&kv->reclaim);
+}
+
 static void restart(struct kvs__home *h, void *arg)
 {
 	struct kvs *kv = store_of(h);
@@ -138,7 +154,6 @@ static void restart(struct kvs__home *h, void *arg)
 	if (!load_seq_cst(&kv->root))
 		return;
 	kvs__maintain_adopt(kv);
-	kvs__reclaim_recount(&kv->reclaim);
 	if (!kvs__threads_start(kv))
 		*err = KVS_ERR_NO_MEMORY;
 	kvs__reclaim_unhold(&kv->reclaim); /* what was parked has a worker now */
@@ -152,7 +167,8 @@ KVS_API int kvs_fork_before(void)
 		return KVS_ERR_BUSY;
 	kvs__homes_lock();
 	kvs__home_each(hold, NULL);
-	kvs__home_each(wait_for_queueing, NULL);
+	kvs__rcu_wait(&nobody); /* GP: threads that were queueing a batch while hold was set */
+	kvs__home_each(wait_for_queue, NULL);
 	kvs__rcu_fork_before();
 	kvs__home_each(hold_inner, NULL);
 	return KVS_OK;
@@ -170,15 +186,13 @@ KVS_API int kvs_fork_child(void)
 {
 	int err = KVS_OK;
 
-	kvs__home_each(forget_threads,
-		       NULL); /* while there is one: liburcu starts its worker anew */
+	kvs__home_each(forget_threads, NULL);
+	kvs__home_each(recount, NULL);
 	kvs__home_each(let_go_inner, NULL);
 	kvs__rcu_fork_child();
 	kvs__home_each(let_go, NULL);
-	kvs__homes_unlock();
-	/* With no lock held: the program's own callbacks run there too. */
-	kvs__rcu_barrier();
-	kvs__homes_lock();
+	if (!kvs__rcu_fork_finish())
+		err = KVS_ERR_NO_MEMORY;
 	kvs__home_each(restart, &err);
 	kvs__homes_unlock();
 	return err;

@@ -5,8 +5,11 @@
  * call_rcu takes no worker: a thread's callbacks go to the call_rcu_data set for that thread. So
  * each call sets ours, calls, and restores what the program had set.
  *
- * liburcu aborts when it cannot create a worker's thread, so kvs__rcu_worker_start first
- * creates and joins a thread of its own: what remains is the race between the two.
+ * liburcu aborts when it has no memory or no thread for a worker, and so does its rcu_barrier. The barrier is not
+ * used. Before liburcu makes a worker, as much memory as it could ask for is taken and, while it is held, a thread
+ * created and joined; then both are given back. What remains is the race with whoever takes them in between: other threads, and
+ * for the thread other processes. In a fork's child there are no other threads, but liburcu makes a worker in any case: see
+ * kvs__rcu_fork_finish.
  *
  * ThreadSanitizer (KVS_TSAN). A slot per thread holds a section count, odd inside, which is
  * read and written by inline assembly that the sanitizer does not follow, and a ring of tags.
@@ -23,6 +26,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "atomic.h"
@@ -209,13 +213,44 @@ static bool a_thread_can_be_had(void)
 	return kvs__thread_start(&t, "kvs-probe", do_nothing, NULL) && pthread_join(t, NULL) == 0;
 }
 
+/*
+ * liburcu takes one block for a worker: 128 bytes in 0.13, whole cache lines in any version. A block of each such size is
+ * held, as what is freed of one size need not serve for another.
+ */
+#define PROBES 8u
+#define PROBE_STEP 64u
+
+static bool a_worker_can_be_had(void)
+{
+	void *volatile block[PROBES]; /* or the compiler leaves them out */
+	bool can = true;
+	unsigned i;
+
+	for (i = 0; i < PROBES; i++) {
+		block[i] = malloc((i + 1) * PROBE_STEP);
+		can &= block[i] != NULL;
+	}
+	can = can && a_thread_can_be_had();
+	while (i-- > 0)
+		free(block[i]);
+	return can;
+}
+
+/* In a fork's child: liburcu's part for call_rcu was not done yet, and its lock for workers is held. */
+static kvs__u32 unfinished;
+
+bool kvs__rcu_fork_is_unfinished(void)
+{
+	return load_acquire(&unfinished) != 0;
+}
+
 bool kvs__rcu_worker_start(struct kvs__rcu_worker *w, const char *name)
 {
 	struct call_rcu_data *data;
 	sigset_t old;
 
 	store_release(&w->data, NULL);
-	if (!a_thread_can_be_had())
+	if (kvs__rcu_fork_is_unfinished() || !a_worker_can_be_had())
 		return false;
 	block_signals(&old);
 	data = urcu_bp_create_call_rcu_data(0, -1);
@@ -315,25 +350,39 @@ void kvs__rcu_worker_forget(struct kvs__rcu_worker *w)
 	store_release(&w->data, NULL);
 }
 
+/* In a child that was left unfinished liburcu has no worker to pause, and its lock is held. */
 void kvs__rcu_fork_before(void)
 {
-	urcu_bp_call_rcu_before_fork();
+	if (!kvs__rcu_fork_is_unfinished())
+		urcu_bp_call_rcu_before_fork();
 	urcu_bp_before_fork();
 }
 
 void kvs__rcu_fork_parent(void)
 {
 	urcu_bp_after_fork_parent();
-	urcu_bp_call_rcu_after_fork_parent();
+	if (!kvs__rcu_fork_is_unfinished())
+		urcu_bp_call_rcu_after_fork_parent();
 }
 
 void kvs__rcu_fork_child(void)
 {
 	urcu_bp_after_fork_child();
-	urcu_bp_call_rcu_after_fork_child();
+	urcu_bp_set_thread_call_rcu_data(NULL); /* one that has no thread here */
+	store_release(&unfinished, 1);
 }
 
-void kvs__rcu_barrier(void)
+bool kvs__rcu_fork_finish(void)
 {
-	urcu_bp_barrier();
+	sigset_t old;
+
+	if (!kvs__rcu_fork_is_unfinished())
+		return true;
+	if (!a_worker_can_be_had())
+		return false;
+	block_signals(&old);
+	urcu_bp_call_rcu_after_fork_child();
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	store_release(&unfinished, 0);
+	return true;
 }

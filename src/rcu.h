@@ -110,15 +110,27 @@ void kvs__rcu_wait(struct kvs__rcu_worker *w);
 /* kvs__rcu_sections_end - End those that the calling thread, which exits, has left open. */
 void kvs__rcu_sections_end(void);
 
-/* kvs__rcu_barrier - Wait for all callbacks of the process that are queued. In a fork's child only. */
-void kvs__rcu_barrier(void);
-
-/* kvs__rcu_worker_forget - In a fork's child: the thread is not there, its queue was moved and run. */
+/* kvs__rcu_worker_forget - In a fork's child: the thread is not there; its queue was empty. */
 void kvs__rcu_worker_forget(struct kvs__rcu_worker *w);
 
+/*
+ * kvs__rcu_fork_before, kvs__rcu_fork_parent, kvs__rcu_fork_child - Around a fork. Under homes.
+ *
+ * After kvs__rcu_fork_child there are sections and grace periods, but no worker can be started.
+ */
 void kvs__rcu_fork_before(void);
 void kvs__rcu_fork_parent(void);
 void kvs__rcu_fork_child(void);
+
+/*
+ * kvs__rcu_fork_finish - In a fork's child: from now on workers can be started. Under homes. Elsewhere, and once it was done, nothing.
+ *
+ * false: not done, for want of memory or of a thread: liburcu makes a worker of its own if there was any before the fork,
+ * and aborts if it cannot. May be called again.
+ * kvs__rcu_fork_is_unfinished - It has not been done yet. Anywhere.
+ */
+bool kvs__rcu_fork_finish(void);
+bool kvs__rcu_fork_is_unfinished(void);
 
 /* kvs__thread_start - Start @fn(@arg) on a thread called @name with all signals blocked. */
 bool kvs__thread_start(pthread_t *thread, const char *name, void *(*fn)(void *), void *arg);

@@ -186,6 +186,19 @@ bool kvs__threads_start(struct kvs *kv)
 	return false;
 }
 
+/* What a fork's child had no memory for, and this store needs. */
+static bool finish_fork(const struct kvs *kv)
+{
+	bool ok;
+
+	if (kv->flags & KVS_OPEN_NO_THREADS || !kvs__rcu_fork_is_unfinished())
+		return true;
+	kvs__homes_lock();
+	ok = kvs__rcu_fork_finish();
+	kvs__homes_unlock();
+	return ok;
+}
+
 /* Which stores kvs_get has its straight path for (read.c). */
 static void open_straight(struct kvs *kv)
 {
@@ -222,7 +235,7 @@ static int build(struct kvs *kv, const struct kvs_options *o)
 		goto no_expiry;
 	kvs__home_enter(&kv->home);
 	open_straight(kv);
-	if (!kvs__threads_start(kv))
+	if (!finish_fork(kv) || !kvs__threads_start(kv))
 		goto no_threads;
 	return KVS_OK;
 

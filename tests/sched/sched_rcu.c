@@ -175,10 +175,6 @@ void kvs__rcu_worker_forget(struct kvs__rcu_worker *w)
 	w->runs = false;
 }
 
-void kvs__rcu_barrier(void)
-{
-}
-
 void kvs__rcu_fork_before(void)
 {
 }
@@ -189,6 +185,16 @@ void kvs__rcu_fork_parent(void)
 
 void kvs__rcu_fork_child(void)
 {
+}
+
+bool kvs__rcu_fork_finish(void)
+{
+	return true;
+}
+
+bool kvs__rcu_fork_is_unfinished(void)
+{
+	return false;
 }
 
 bool kvs__thread_start(pthread_t *thread, const char *name, void *(*fn)(void *), void *arg)

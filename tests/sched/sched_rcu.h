@@ -35,7 +35,6 @@ void kvs__rcu_worker_forget(struct kvs__rcu_worker *w);
 void kvs__rcu_call(struct kvs__rcu_worker *w, struct kvs__rcu_head *head,
 		   void (*fn)(struct kvs__rcu_head *));
 void kvs__rcu_wait(struct kvs__rcu_worker *w);
-void kvs__rcu_barrier(void);
 
 /* No thread exits here. */
 static inline void kvs__rcu_sections_end(void)
@@ -45,6 +44,8 @@ static inline void kvs__rcu_sections_end(void)
 void kvs__rcu_fork_before(void);
 void kvs__rcu_fork_parent(void);
 void kvs__rcu_fork_child(void);
+bool kvs__rcu_fork_finish(void);
+bool kvs__rcu_fork_is_unfinished(void);
 
 /* The maintenance thread is a fiber of the test, if there is one: this starts nothing. */
 bool kvs__thread_start(pthread_t *thread, const char *name, void *(*fn)(void *), void *arg);
