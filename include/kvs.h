@@ -586,8 +586,8 @@ KVS_API int kvs_compare_and_set_ex(struct kvs *kv, struct kvs_slice key, struct 
  * kvs_touch - Let it live for @ttl_ms from now at least (0: for ever): a key that would live longer is left as it is,
  *              so this is what a sliding expiry calls at each use.
  *
- * The value stays; one of more than 4 KiB is not copied. The key gets a new version, but by a kvs_touch() that
- * left it as it was: then @ret_version is the present one.
+ * The value stays; one of more than 4 KiB is not copied, and counts once, with the key. The key gets a new version,
+ * but by a kvs_touch() that left it as it was: then @ret_version is the present one.
  * Returns      also KVS_ERR_NOT_FOUND, KVS_ERR_INVALID_TTL.
  */
 KVS_API int kvs_expire(struct kvs *kv, struct kvs_slice key, int64_t ttl_ms, uint64_t *ret_version);
@@ -1135,8 +1135,8 @@ struct kvs_stats {
 	uint64_t expiry_lag_max_ms;
 	uint64_t pins; /* taken and not yet given back */
 	uint64_t
-		bytes_pinned; /* memory of removed entries that waits for them, and counts nowhere else */
-	uint64_t snapshots; /* begun, kvs_save's too */
+		bytes_pinned; /* memory of removed entries that waits for them; not values above 4 KiB that kvs_touch and its kin handed on */
+	uint64_t snapshots;   /* begun, kvs_save's too */
 	/* Of the one that is open, or was the last: */
 	uint64_t snapshot_open; /* 1: it is open, from its begin to its end */
 	uint64_t

@@ -55,12 +55,16 @@ struct kvs__timed {
 
 /* A value's own block; shared by counting, so that it can outlive its entry. */
 struct kvs__block {
-	kvs__u64 refs; /* (a) */
+	kvs__u64 refs; /* in the lower bits, KVS__BLOCK_ in the upper (a) */
 	uint64_t len;  /* (i) */
 	void *data;    /* bytes, or the user's object (i) */
 	unsigned char bytes[];
 };
 
+#define KVS__BLOCK_QUEUED                                                                          \
+	((uint64_t)1 << 63) /* a snapshot's queue has a renewed entry that shows it */
+#define KVS__BLOCK_KEPT ((uint64_t)1 << 62) /* and nothing but that: the queue counts it */
+#define KVS__BLOCK_REFS (KVS__BLOCK_KEPT - 1)
 #define KVS__HEADER ((size_t)32)
 #define KVS__TIMED ((size_t)32)
 #define KVS__INLINE_MAX ((size_t)4096)
@@ -179,19 +183,34 @@ KVS_INLINE void *kvs__entry_base(const struct kvs__entry *e)
 	return (void *)((uintptr_t)e - (kvs__entry_is_timed(e) ? KVS__TIMED : 0));
 }
 
-/*
- * kvs__entry_footprint - Bytes that the entry takes of the store's memory, with the value's block: what the arena
- * or, about, malloc hands out for them. What a user's allocator adds we do not know.
- */
-KVS_INLINE size_t kvs__entry_footprint(const struct kvs__pool *pool, const struct kvs__entry *e)
+/* kvs__entry_footprint_own - Of kvs__entry_footprint, what the entry's own block takes. */
+KVS_INLINE size_t kvs__entry_footprint_own(const struct kvs__pool *pool, const struct kvs__entry *e)
 {
 	size_t size = kvs__entry_size(e);
 
-	if (likely(pool->arena))
-		size = kvs__arena_block_size(size);
-	if (unlikely(e->extent & KVS__EXTENT_BLOCK))
-		size += sizeof(struct kvs__block) + kvs__entry_value_len(e);
-	return size;
+	return likely(pool->arena) ? kvs__arena_block_size(size) : size;
+}
+
+/* kvs__entry_block_bytes - What its value's block takes. kvs__entry_block_share - That, unless it has gone on. Cold. */
+KVS_INLINE size_t kvs__entry_block_bytes(const struct kvs__entry *e)
+{
+	return sizeof(struct kvs__block) + kvs__entry_value_len(e);
+}
+
+size_t kvs__entry_block_share(const struct kvs__entry *e);
+
+/*
+ * kvs__entry_footprint - Bytes that the entry takes of the store's memory, with the value's block: what the arena
+ * or, about, malloc hands out for them. What a user's allocator adds we do not know.
+ *
+ * A block that is shared counts once, with the entry that shows it last: the mark of one that was renewed takes the block
+ * out of its footprint, for good. So a renewal adds kvs__entry_footprint_own() of the new entry.
+ */
+KVS_INLINE size_t kvs__entry_footprint(const struct kvs__pool *pool, const struct kvs__entry *e)
+{
+	size_t size = kvs__entry_footprint_own(pool, e);
+
+	return unlikely(e->extent & KVS__EXTENT_BLOCK) ? size + kvs__entry_block_share(e) : size;
 }
 
 /*
@@ -304,6 +323,14 @@ struct kvs__entry *kvs__entry_renew(const struct kvs__pool *pool, struct kvs__he
 /* kvs__block_hold, kvs__block_release - One reference more; one less, and the block is freed with the last. */
 void kvs__block_hold(struct kvs__block *b);
 void kvs__block_release(const struct kvs__pool *pool, struct kvs__block *b);
+
+/*
+ * kvs__block_queued - A renewed entry that shows it goes to the queue of a snapshot. kvs__block_unqueued - And leaves it; true: it was kept.
+ * kvs__block_keep - The entry that it counts with was removed. true: it is in a queue, which keeps it from now on. Once each.
+ */
+void kvs__block_queued(struct kvs__block *b);
+bool kvs__block_unqueued(struct kvs__block *b);
+bool kvs__block_keep(struct kvs__block *b);
 
 /*
  * kvs__entry_adopt - As kvs__entry_make_timed in a store of objects, with an object that is there already.

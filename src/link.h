@@ -33,6 +33,8 @@ enum kvs__state {
 	KVS__HEAD_LIVE = 1,    /* linked, lookups may start here */
 	KVS__HEAD_CLAIMED = 2, /* one thread is linking it; reachable from then on, no start yet */
 	KVS__HEAD_REMOVED = 4, /* marked, by shrink */
+	KVS__ENTRY_RENEWED =
+		4, /* marked, as the next, and the successor shows the same block (entry.h); no head's */
 	KVS__ENTRY_REPLACED = 5,     /* marked; the successor has the same key */
 	KVS__ENTRY_DELETED = 6,      /* marked */
 	KVS__ENTRY_DELETED_OWED = 7, /* marked; the removal's stamp is owed (cut.h) */

@@ -259,10 +259,20 @@ static void unlink_match(const struct kvs__table *t, const struct kvs__place *p,
 		kvs__find(t, &run, &ignored);
 }
 
+/* How an entry leaves that @e takes the place of: with its value, or without (entry.h). */
+KVS_INLINE enum kvs__state state_of_replaced(const struct kvs__entry *old,
+					     const struct kvs__entry *e)
+{
+	if (likely(!(e->extent & KVS__EXTENT_BLOCK)) || !(old->extent & KVS__EXTENT_BLOCK) ||
+	    kvs__entry_block(e) != kvs__entry_block(old))
+		return KVS__ENTRY_REPLACED;
+	return KVS__ENTRY_RENEWED;
+}
+
 bool kvs__replace_at(const struct kvs__table *t, const struct kvs__place *p, struct kvs__entry *e)
 {
 	uint64_t expected = p->match_word;
-	uint64_t marked = kvs__link_make_entry(e) | KVS__ENTRY_REPLACED;
+	uint64_t marked = kvs__link_make_entry(e) | state_of_replaced(p->match, e);
 
 	store_relaxed(&e->next, kvs__word_link(expected) | KVS__ENTRY_LIVE);
 	/* LP(replace). PAIRS(L1). */

@@ -127,6 +127,34 @@ static uint64_t owed_node_bytes(const struct kvs *kv)
 	return kv->pool.arena ? kvs__arena_block_size(node) : node;
 }
 
+/* @e was renewed: its value's block counts with another entry. */
+static bool is_renewed(const struct kvs__entry *e)
+{
+	return (e->extent & KVS__EXTENT_BLOCK) && kvs__entry_block_share(e) == 0;
+}
+
+/*
+ * @e, which was removed, is not the snapshot's. If it showed the block of one in the queue, that counts from now on with the queue:
+ * else a value that is touched and then overwritten would be kept, and count nowhere.
+ */
+static void keep_block(struct kvs_snapshot *s, const struct kvs__entry *e)
+{
+	uint64_t bytes = kvs__entry_block_bytes(e);
+
+	if (!(e->extent & KVS__EXTENT_BLOCK) || is_renewed(e) ||
+	    !kvs__block_keep(kvs__entry_block(e)))
+		return;
+	if (fetch_add_seq_cst(&s->kv->snapshots.held, bytes) + bytes > s->max_memory)
+		(void)fail(s, KVS_ERR_MEMORY_LIMIT, 0);
+}
+
+/* @e leaves the queue. */
+static void let_block_go(struct kvs_snapshot *s, const struct kvs__entry *e)
+{
+	if (is_renewed(e) && kvs__block_unqueued(kvs__entry_block(e)))
+		fetch_sub_seq_cst(&s->kv->snapshots.held, kvs__entry_block_bytes(e));
+}
+
 bool kvs__hand_over(struct kvs *kv, struct kvs__slot *slot, struct kvs__entry *e)
 {
 	struct kvs_snapshot *s = load_seq_cst(&kv->cut.running);
@@ -143,25 +171,32 @@ bool kvs__hand_over(struct kvs *kv, struct kvs__slot *slot, struct kvs__entry *e
 		return fail(s, KVS_ERR_NO_MEMORY, bytes);
 	o->entry = e;
 	kvs__note_handed_over(kv, slot, footprint);
+	if (is_renewed(e))
+		kvs__block_queued(kvs__entry_block(e));
 	push(s, o);
 	fetch_add_relaxed(&kv->snapshots.handed_over, 1);
 	return true;
 }
 
-KVS_COLD bool kvs__leave_to_snapshot(struct kvs *kv, struct kvs__slot *slot, struct kvs__view view,
-				     struct kvs__entry *e, const struct kvs__entry *successor)
+static bool is_owed(struct kvs *kv, struct kvs__view view, struct kvs__entry *e,
+		    const struct kvs__entry *successor)
 {
 	uint32_t s = kvs__era_snapshot(view.era);
 
-	if (!successor && view.mode == KVS__LATE) {
-		if (load_seq_cst(&e->stamp) != s + 3) /* as its removal was settled */
-			return false;
-	} else if (successor && load_seq_cst(&successor->stamp) != s + 2) {
+	if (!successor && view.mode == KVS__LATE)
+		return load_seq_cst(&e->stamp) == s + 3; /* as its removal was settled */
+	if (successor && load_seq_cst(&successor->stamp) != s + 2)
 		return false; /* the removal lies before the cut */
-	} else if (!kvs__owe(&kv->cut, e, s)) {
-		return false;
-	}
-	return kvs__hand_over(kv, slot, e);
+	return kvs__owe(&kv->cut, e, s);
+}
+
+KVS_COLD bool kvs__leave_to_snapshot(struct kvs *kv, struct kvs__slot *slot, struct kvs__view view,
+				     struct kvs__entry *e, const struct kvs__entry *successor)
+{
+	if (is_owed(kv, view, e, successor))
+		return kvs__hand_over(kv, slot, e);
+	keep_block(load_seq_cst(&kv->cut.running), e);
+	return false;
 }
 
 /* ---- begin ---- */
@@ -332,6 +367,7 @@ static void owed_retire(struct kvs_snapshot *s, struct owed *o)
 	uint64_t footprint = kvs__entry_footprint(&kv->pool, o->entry);
 	struct kvs__batch *b = NULL;
 
+	let_block_go(s, o->entry);
 	if (kvs__entry_is_timed(o->entry)) {
 		fetch_add_relaxed(&kv->snapshots.retired, footprint);
 		kvs__expiry_pass_on(kv, slot, o->entry);
@@ -443,6 +479,7 @@ static bool is_removed_after(struct kvs_snapshot *s, struct kvs__entry *e, uint6
 
 	switch (kvs__word_state(word)) {
 	case KVS__ENTRY_REPLACED:
+	case KVS__ENTRY_RENEWED:
 		successor = kvs__link_entry(word);
 		kvs__settle(c, successor);
 		return load_seq_cst(&successor->stamp) == s->id + 2;

@@ -144,14 +144,19 @@ KVS_INLINE int reserve(struct write *w)
 	return w->batch ? KVS_OK : KVS_ERR_NO_MEMORY;
 }
 
-/* May the fresh entry take the place of @old? Not if it is larger and the store is at its limit. */
+/*
+ * May the fresh entry take the place of @old? Not if it is larger and the store is at its limit. A renewal's
+ * counts without the value's block, and others with it, whoever may be renewing @old meanwhile.
+ */
 KVS_INLINE bool may_replace(const struct write *w, const struct kvs__entry *old)
 {
 	uint64_t bytes;
 
 	if (likely(!w->kv->max_memory))
 		return true;
-	bytes = kvs__entry_footprint(&w->kv->pool, old);
+	bytes = kvs__entry_footprint_own(&w->kv->pool, old);
+	if (unlikely(old->extent & KVS__EXTENT_BLOCK) && w->mode < MODE_EXPIRE)
+		bytes += kvs__entry_block_bytes(old);
 	return w->fresh_bytes <= bytes ||
 	       kvs__live_may_grow(w->kv, w->slot, w->fresh_bytes - bytes);
 }
@@ -259,7 +264,7 @@ static int renew(struct write *w, const struct kvs__place *p)
 	w->fresh = kvs__entry_renew(&w->kv->pool, &w->slot->heap, p->match, w->deadline);
 	if (!w->fresh)
 		return KVS_ERR_NO_MEMORY;
-	w->fresh_bytes = kvs__entry_footprint(&w->kv->pool, w->fresh);
+	w->fresh_bytes = kvs__entry_footprint_own(&w->kv->pool, w->fresh);
 	if (unlikely(!may_replace(w, p->match)))
 		return KVS_ERR_MEMORY_LIMIT;
 	err = reserve(w);

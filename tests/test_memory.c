@@ -114,6 +114,80 @@ static void test_live_bytes_are_blocks(void **state)
 	close_store(kv);
 }
 
+/* A value in a block of its own, which kvs_expire, kvs_touch and kvs_persist hand on instead of copying it. */
+#define LARGE ((uint64_t)4 << 20)
+
+static void check_large(struct kvs *kv, uint64_t live)
+{
+	struct kvs_stats st = store_stats(kv);
+
+	check_u64(st.bytes_live, live);
+	check(st.bytes_deferred < 100000);
+	check_ok(kvs_drain(kv));
+	st = store_stats(kv);
+	check_u64(st.bytes_live, live);
+	check_u64(st.bytes_deferred, 0);
+	check_u64(st.bytes_pinned, 0);
+	check_pattern(kv, 0, LARGE, 7);
+}
+
+static void test_a_value_handed_on_counts_once(void **state)
+{
+	struct kvs_options opts = no_threads();
+	uint64_t live, timed;
+	struct kvs_pin pin;
+	struct kvs_value v;
+	struct kvs *kv;
+
+	(void)state;
+	opts.deferred_hard = 1 << 20;
+	opts.max_memory = LARGE + (1 << 20);
+	kv = open_with(&opts);
+	set_pattern(kv, 0, LARGE, 7);
+	live = store_stats(kv).bytes_live;
+	check(live >= LARGE);
+	for (unsigned n = 0; n < 10; n++) {
+		check_ok(kvs_expire(kv, kvs_str("key-0000000"), 1000 + n, NULL));
+		timed = store_stats(kv).bytes_live;
+		check(timed > live && timed < live + 200);
+		check_large(kv, timed);
+		check_ok(kvs_touch(kv, kvs_str("key-0000000"), 100000 + n, NULL));
+		check_large(kv, timed);
+		check_ok(kvs_persist(kv, kvs_str("key-0000000"), NULL));
+		check_large(kv, live);
+	}
+	/* before the grace period is over too: nothing but headers is deferred, and no limit is near */
+	check_ok(kvs_touch(kv, kvs_str("key-0000000"), 1, NULL));
+	for (unsigned n = 0; n < 10; n++)
+		check_ok(kvs_expire(kv, kvs_str("key-0000000"), 1000 + n, NULL));
+	(void)run(kv, 0, KVS_RUN_DONT_WAIT);
+	check_u64(store_stats(kv).bytes_live, timed);
+	check(store_stats(kv).bytes_deferred > 0);
+	check_ok(kvs_persist(kv, kvs_str("key-0000000"), NULL));
+	check_large(kv, live);
+	/* a pin holds the old entry's header; the block is the present one's */
+	check_ok(kvs_pin(kv, kvs_str("key-0000000"), &v, &pin));
+	check_ok(kvs_expire(kv, kvs_str("key-0000000"), 1000, NULL));
+	check_ok(kvs_drain(kv));
+	check_u64(store_stats(kv).bytes_live, timed);
+	check(store_stats(kv).bytes_pinned > 0 && store_stats(kv).bytes_pinned < 200);
+	kvs_unpin(kv, &pin);
+	check_u64(store_stats(kv).bytes_pinned, 0);
+	/* and it leaves once, with the last that shows it */
+	check_ok(kvs_delete(kv, kvs_str("key-0000000"), NULL));
+	check_u64(store_stats(kv).bytes_live, 0);
+	check_u64(store_stats(kv).bytes_deferred, timed);
+	check_ok(kvs_drain(kv));
+	check_u64(store_stats(kv).bytes_deferred, 0);
+	set_pattern(kv, 0, LARGE, 7);
+	check_ok(kvs_expire(kv, kvs_str("key-0000000"), 1000, NULL));
+	check_ok(kvs_clear(kv));
+	check_u64(store_stats(kv).bytes_live, 0);
+	set_pattern(kv, 0, LARGE, 7); /* max_memory has not lost count */
+	check_large(kv, live);
+	close_store(kv);
+}
+
 /* ---- the soft limit ---- */
 
 static void test_writers_help_above_the_soft_limit(void **state)
@@ -1021,6 +1095,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_live_bytes_are_blocks),
+		cmocka_unit_test(test_a_value_handed_on_counts_once),
 		cmocka_unit_test(test_writers_help_above_the_soft_limit),
 		cmocka_unit_test(test_all_free_together_above_the_soft_limit),
 		cmocka_unit_test(test_hard_limit_without_threads),

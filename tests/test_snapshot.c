@@ -71,6 +71,13 @@ static void remove_keys(struct kvs *kv, uint64_t first, uint64_t count)
 		check_ok(kvs_delete(kv, make_key(room, i), NULL));
 }
 
+static void renew_number(struct kvs *kv, uint64_t number, int64_t ttl_ms)
+{
+	char room[KEY_ROOM];
+
+	check_ok(kvs_expire(kv, make_key(room, number), ttl_ms, NULL));
+}
+
 static void check_item(const struct kvs_item *item, struct tally *tally, uint64_t keys,
 		       uint64_t tag)
 {
@@ -559,6 +566,67 @@ static void test_memory_limit(void **state)
 	each_config(exceeds_the_limit);
 }
 
+/*
+ * What is kept of a renewed key is a header: its value's block is that of the present entry. That of 200 keys is far more than
+ * the limit; when the present entries go too, the limit holds.
+ */
+static void counts_blocks_once(struct fixture *f)
+{
+	struct kvs_snapshot_part *p;
+	struct kvs_snapshot *s;
+	struct kvs_item item;
+	uint64_t n = 0;
+
+	for (uint64_t i = 0; i < 200; i++)
+		set_pattern(f->kv, i, 8000, i);
+	s = begin_limited(f->kv, 400000);
+	for (unsigned round = 0; round < 3; round++)
+		for (uint64_t i = 0; i < 200; i++)
+			renew_number(f->kv, i, 3600000 + round);
+	check_u64(store_stats(f->kv).handed_over, 200);
+	p = part_of(s);
+	for (; kvs_snapshot_next(p, &item) == KVS_OK; n++)
+		check(item.value.len == 8000 &&
+		      pattern_matches(item.value.data, 8000, key_number(item.key)));
+	check_u64(n, 200);
+	kvs_snapshot_part_end(p);
+	end(s, 200);
+
+	s = begin_limited(f->kv, 400000);
+	for (uint64_t i = 0; i < 200; i++)
+		renew_number(f->kv, i, 7200000);
+	p = part_of(s);
+	remove_keys(f->kv, 0, 40); /* 40 of 8000 bytes are kept */
+	check_ok(kvs_snapshot_next(p, &item));
+	remove_keys(f->kv, 40, 60);
+	check_status(kvs_snapshot_next(p, &item), KVS_ERR_MEMORY_LIMIT);
+	kvs_snapshot_part_end(p);
+	check_status(kvs_snapshot_end(s, NULL), KVS_ERR_MEMORY_LIMIT);
+
+	/* what the queue has given back does not count: 100 keys one after another are more than the limit */
+	s = begin_limited(f->kv, 400000);
+	p = part_of(s);
+	n = 0;
+	for (uint64_t i = 100; i < 200; i++) {
+		renew_number(f->kv, i, 10800000);
+		remove_keys(f->kv, i, 1);
+		while (i % 20 == 19 && n + 100 <= i) {
+			check_ok(kvs_snapshot_next(p, &item));
+			n++;
+		}
+	}
+	kvs_snapshot_part_end(p);
+	check_ok(kvs_snapshot_end(s, NULL));
+	check_ok(kvs_drain(f->kv));
+	check_u64(store_stats(f->kv).bytes_live, 0);
+}
+
+static void test_a_value_handed_on_is_kept_once(void **state)
+{
+	(void)state;
+	each_config(counts_blocks_once);
+}
+
 /* What waits in the queue is never more than the limit, in the user's own count. */
 static void test_memory_limit_holds(void **state)
 {
@@ -858,6 +926,7 @@ int main(void)
 		cmocka_unit_test(test_an_abandoned_snapshot_gives_all_back),
 		cmocka_unit_test(test_an_ended_part_frees_its_room),
 		cmocka_unit_test(test_memory_limit),
+		cmocka_unit_test(test_a_value_handed_on_is_kept_once),
 		cmocka_unit_test(test_memory_limit_holds),
 		cmocka_unit_test(test_a_paused_part_holds_few_large_values),
 		cmocka_unit_test(test_every_allocation_fails_once),
