@@ -130,7 +130,7 @@ static void take_options(struct kvs *kv, const struct kvs_options *o)
 	kv->pool.clock = &kv->clock;
 	kv->bits_min = kvs__bits_for(o->initial_capacity / kv->shards);
 	kv->flags = o->flags;
-	kv->max_memory = o->max_memory;
+	kv->max_memory = o->max_memory < INT64_MAX ? o->max_memory : INT64_MAX; /* quota.h */
 	kv->stall_fn = o->stall_fn;
 	kv->stall_ctx = o->stall_ctx;
 	kv->stall_ms = o->stall_ms ? o->stall_ms : KVS_STALL_MS_DEFAULT;

@@ -435,6 +435,27 @@ static void test_max_memory(void **state)
 	at_max_memory(1 << 20, 0);
 }
 
+/* More than any memory is no limit. */
+static void test_max_memory_beyond_what_is_counted(void **state)
+{
+	static const uint64_t limit[] = { INT64_MAX, (uint64_t)INT64_MAX + 1, UINT64_MAX };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(limit); i++) {
+		struct kvs_options opts = no_threads();
+		struct kvs *kv;
+
+		opts.max_memory = limit[i];
+		kv = open_with(&opts);
+		fill(kv, 5000, 100, 1); /* directories grow too */
+		check(store_stats(kv).growths > 0);
+		fill(kv, 100, 5000, 2);
+		check_u64(store_stats(kv).limited, 0);
+		check_pattern(kv, 4999, 100, 1);
+		close_store(kv);
+	}
+}
+
 struct shared_limit {
 	struct kvs *kv;
 	_Atomic uint64_t inserted;
@@ -1102,6 +1123,7 @@ int main(void)
 		cmocka_unit_test(test_hard_limit_under_a_section),
 		cmocka_unit_test(test_hard_limit_of_timed_keys),
 		cmocka_unit_test(test_max_memory),
+		cmocka_unit_test(test_max_memory_beyond_what_is_counted),
 		cmocka_unit_test(test_max_memory_of_many_threads),
 		cmocka_unit_test(test_max_memory_beside_a_snapshot),
 		cmocka_unit_test(test_stall_is_reported_once_a_period),
