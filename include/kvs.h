@@ -686,7 +686,8 @@ KVS_API int kvs_clear(struct kvs *kv);
  * not one step: other threads may see some done and others not.
  * Order       Writes take effect in the order of the items, so of equal keys the last wins. Gets take effect
  *             at any instants of the call, in no order; equal keys each get an answer.
- * Returns     0 if every item says KVS_OK or KVS_ERR_NOT_FOUND, else the status of the first that does not.
+ * Returns     0 if every item says KVS_OK or KVS_ERR_NOT_FOUND, else the status of the first that does not; of no
+ *             item, 0 or KVS_ERR_STORE_CLOSED.
  *             KVS_ERR_INVALID_ARGUMENT, with nothing done and no status written, for a NULL @kv or @items.
  * Memory      The calls need a constant amount beyond the arrays, whatever @n is. Keys, values and the
  *             results must not overlap.

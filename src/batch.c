@@ -34,14 +34,13 @@ static void note(int *err, int status)
 		*err = status;
 }
 
-static int answer(const struct kvs *kv, int err, const struct kvs_batch_counts *counts,
+/* Of a closed store the items tell, if there are any: it may have been closed when all of them were done. */
+static int answer(const struct kvs *kv, size_t n, int err, const struct kvs_batch_counts *counts,
 		  struct kvs_batch_counts *ret_counts)
 {
 	if (ret_counts)
 		*ret_counts = *counts;
-	return err || load_seq_cst(&kv->root)
-		       ? err
-		       : KVS_ERR_STORE_CLOSED; /* of no item, if there was none */
+	return n || load_seq_cst(&kv->root) ? err : KVS_ERR_STORE_CLOSED;
 }
 
 static unsigned group_size(size_t left)
@@ -294,7 +293,7 @@ KVS_INLINE int get_all(struct reading *r, enum form form, struct kvs_get_item *i
 
 	for (i = 0; i < n; i += KVS__PROBES)
 		get_group(r, form, items + i, group_size(n - i));
-	return answer(r->kv, r->err, &r->counts, ret_counts);
+	return answer(r->kv, n, r->err, &r->counts, ret_counts);
 }
 
 int kvs__batch_get(struct kvs *kv, struct kvs_get_item *items, size_t n, void *buf, size_t cap,
@@ -434,7 +433,7 @@ KVS_API int kvs_batch_set(struct kvs *kv, struct kvs_set_item *items, size_t n,
 	writing_begin(&g, kv, MODE_SET);
 	for (i = 0; i < n; i += KVS__PROBES)
 		set_group(&g, items + i, group_size(n - i));
-	return answer(kv, g.err, &g.counts, ret_counts);
+	return answer(kv, n, g.err, &g.counts, ret_counts);
 }
 
 static void delete_group(struct writing *g, struct kvs_delete_item *items, unsigned n)
@@ -463,5 +462,5 @@ KVS_API int kvs_batch_delete(struct kvs *kv, struct kvs_delete_item *items, size
 	writing_begin(&g, kv, MODE_DELETE);
 	for (i = 0; i < n; i += KVS__PROBES)
 		delete_group(&g, items + i, group_size(n - i));
-	return answer(kv, g.err, &g.counts, ret_counts);
+	return answer(kv, n, g.err, &g.counts, ret_counts);
 }

@@ -2,8 +2,11 @@
 /* test_batch.c - get, set and delete of many keys: every item answers as the single call would. */
 #include "configs.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "store.h"
 
 #define MANY 1000u
 
@@ -413,6 +416,60 @@ static void test_memory_does_not_depend_on_the_size(void **state)
 	free(room);
 }
 
+/* ---- a close behind the last item ---- */
+
+static struct {
+	struct kvs *_Atomic kv; /* to be closed while "none" is hashed; NULL: not now */
+	pthread_t closer;
+} behind;
+
+static void *close_it(void *arg)
+{
+	check_ok(kvs_close(arg));
+	return NULL;
+}
+
+/* Called inside the section in which the batch found the store open: the close comes, and waits for the section. */
+static uint64_t hash_and_close(const void *key, size_t len, void *ctx)
+{
+	bool is_last = len == strlen("none");
+	struct kvs *kv = is_last ? atomic_exchange(&behind.kv, NULL) : NULL;
+
+	(void)ctx;
+	if (kv) {
+		check(pthread_create(&behind.closer, NULL, close_it, kv) == 0);
+		while (atomic_load(&kv->root))
+			sched_yield();
+	}
+	return len ? *(const unsigned char *)key : 0;
+}
+
+static void test_a_close_behind_the_last_item_is_not_told(void **state)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct kvs_get_item get[2] = { { .key = kvs_str("a") }, { .key = kvs_str("none") } };
+	struct kvs_batch_counts counts;
+	struct kvs *kv = NULL;
+	char buf[8];
+
+	(void)state;
+	opts.hash = KVS_HASH_USER;
+	opts.hash_fn = hash_and_close;
+	check_ok(kvs_open(&opts, &kv));
+	check_ok(kvs_set(kv, kvs_str("a"), kvs_str("1"), NULL));
+	check_ok(kvs_set(kv, kvs_str("b"), kvs_str("2"), NULL));
+	atomic_store(&behind.kv, kv);
+	check_ok(kvs_batch_get(kv, get, 2, buf, sizeof(buf), &counts));
+	check_ok(get[0].status);
+	check_status(get[1].status, KVS_ERR_NOT_FOUND);
+	check_counts(&counts, 1, 1, 0);
+	check(pthread_join(behind.closer, NULL) == 0);
+	check_status(kvs_batch_get(kv, get, 2, buf, sizeof(buf), NULL), KVS_ERR_STORE_CLOSED);
+	check_status(get[0].status, KVS_ERR_STORE_CLOSED);
+	check_status(kvs_batch_get(kv, get, 0, buf, sizeof(buf), NULL), KVS_ERR_STORE_CLOSED);
+	check_ok(kvs_free(kv));
+}
+
 static void test_hits_and_misses_are_counted(void **state)
 {
 	struct many *m = many_make();
@@ -441,6 +498,7 @@ int main(void)
 		cmocka_unit_test(test_equal_keys_are_written_in_order),
 		cmocka_unit_test(test_want_of_memory_hits_one_item),
 		cmocka_unit_test(test_memory_does_not_depend_on_the_size),
+		cmocka_unit_test(test_a_close_behind_the_last_item_is_not_told),
 		cmocka_unit_test(test_hits_and_misses_are_counted),
 	};
 
