@@ -274,7 +274,8 @@ enum kvs_route {
 /*
  * Told of a read section that has been open for long: what is deferred cannot be freed before it ends.
  *
- * @age_ms      how long the oldest grace period has been waited for; a lower bound of the section's age.
+ * @age_ms      how long the oldest grace period has been waited for; a lower bound of the section's age. Of a store
+ *              without threads: what a call of kvs_run has waited, told when it is over.
  * @deferred    bytes that wait, at present.
  * Context      The store's thread "kvs-maint", or the caller of kvs_run. It may read and write this store and others; the
  *              calls that wait, on whatever store, answer KVS_ERR_BUSY on a store's thread. It must not call kvs_free.
@@ -1037,7 +1038,8 @@ KVS_API void kvs_file_close(struct kvs_file *file);
  *
  * @budget      the most work it does, 1 being an entry freed or a bucket head linked (pieces of at most
  *              a few hundred, and the halving of one shard's directory, are not divided); 0: KVS_RUN_BUDGET_DEFAULT.
- * @flags       0 or KVS_RUN_DONT_WAIT.
+ * @flags       0 or KVS_RUN_DONT_WAIT: of a store without threads such calls free what earlier ones, or kvs_drain, left
+ *              behind their grace period, and nothing else. Without calls that wait nothing is freed.
  * @ret_next_ms may be NULL. When it next has something to do: milliseconds, 0: now, -1: not before a write. As a
  *              timeout for epoll_wait().
  * Returns      0, KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY (another call that waits is under way, this one included;
@@ -1122,7 +1124,7 @@ struct kvs_stats {
 		reader_settles; /* times a read had to stamp what it met, near the cut of a snapshot */
 	uint64_t handed_over; /* entries that writers removed and left to a snapshot */
 	uint64_t
-		deferred_age_ms; /* how long the oldest grace period has been waited for; see kvs_stall_fn */
+		deferred_age_ms; /* how long the oldest grace period has been waited for; 0: nobody waits; see kvs_stall_fn */
 	uint64_t limited; /* writes that answered KVS_ERR_MEMORY_LIMIT */
 	uint64_t helped;  /* batches of deferred entries that writers freed, over the soft limit */
 	uint64_t stalls;  /* calls of stall_fn */

@@ -411,39 +411,44 @@ static int next_ms(const struct kvs *kv, enum next next)
 	}
 }
 
-/* The one grace period of a call. Returns the milliseconds that it took. */
-static uint64_t wait_once(struct kvs *kv)
+/* The one grace period of a call, watched while it is waited for. */
+static void wait_once(struct kvs *kv)
 {
 	struct kvs__maintainer *m = &kv->maintainer;
 	bool shrinks = m->shrink != KVS__SHRINK_NONE && !load_seq_cst(&m->gp_over);
-	uint64_t since = kvs__maintain_now_ms(kv);
 
-	if (!kvs__reclaim_ripen(&kv->reclaim)) {
-		if (!shrinks)
-			return 0;
+	kvs__reclaim_watch(&kv->reclaim, kvs__maintain_now_ms(kv));
+	if (!kvs__reclaim_ripen(&kv->reclaim) && shrinks)
 		kvs__rcu_wait(&kv->reclaim.worker); /* GP of the shrink */
-	}
+	kvs__reclaim_watch_end(&kv->reclaim);
 	if (shrinks)
 		store_seq_cst(&m->gp_over, 1);
-	return kvs__maintain_now_ms(kv) - since;
 }
 
-/* Under admin. Returns the age of a stall to be reported. */
+/*
+ * Under admin. Returns the age of a stall to be reported: of what this call has waited for. Between the calls
+ * nobody waits, so no time that passes there is anybody's stall.
+ */
 static uint64_t run_held(struct round *r, struct kvs *kv, uint64_t budget, uint32_t flags)
 {
-	bool alone = !kv->maintainer.runs;
+	bool waits = !kv->maintainer.runs && !kvs__rcu_worker_runs(&kv->reclaim.worker) &&
+		     !(flags & KVS_RUN_DONT_WAIT);
 	uint64_t waited = 0;
-	uint64_t age;
 
 	round_begin(r, kv, budget);
-	kvs__reclaim_watch(&kv->reclaim, r->now_ms);
-	age = kvs__reclaim_age(&kv->reclaim, r->now_ms);
+	if (kvs__rcu_worker_runs(&kv->reclaim.worker))
+		kvs__reclaim_watch(&kv->reclaim, r->now_ms);
 	free_ripe(r);
-	if (alone && !(flags & KVS_RUN_DONT_WAIT) && !kvs__rcu_worker_runs(&kv->reclaim.worker))
-		waited = wait_once(kv);
+	if (waits) {
+		uint64_t since = kvs__maintain_now_ms(kv);
+
+		wait_once(kv);
+		waited = kvs__maintain_now_ms(kv) - since;
+		kv->maintainer.stall_reported = 0;
+	}
 	free_ripe(r);
 	round_held(r);
-	return alone ? stall_due(kv, age > waited ? age : waited) : 0;
+	return waits ? stall_due(kv, waited) : 0;
 }
 
 KVS_API int kvs_run(struct kvs *kv, uint64_t budget, uint32_t flags, int *ret_next_ms)

@@ -304,6 +304,11 @@ void kvs__reclaim_watch(struct kvs__reclaim *r, uint64_t now_ms)
 	}
 }
 
+void kvs__reclaim_watch_end(struct kvs__reclaim *r)
+{
+	store_seq_cst(&r->watch_batches, load_seq_cst(&r->ripe_batches));
+}
+
 uint64_t kvs__reclaim_age(const struct kvs__reclaim *r, uint64_t now_ms)
 {
 	uint64_t since;

@@ -147,8 +147,12 @@ bool kvs__reclaim_is_idle(const struct kvs__reclaim *r);
  */
 bool kvs__reclaim_ripen(struct kvs__reclaim *r);
 
-/* kvs__reclaim_watch - If what was watched is ripe, watch all that is queued at @now_ms. */
+/*
+ * kvs__reclaim_watch - If what was watched is ripe, watch all that is queued at @now_ms.
+ * kvs__reclaim_watch_end - Watch nothing: without a worker nobody waits for it any more. By the only one to watch.
+ */
 void kvs__reclaim_watch(struct kvs__reclaim *r, uint64_t now_ms);
+void kvs__reclaim_watch_end(struct kvs__reclaim *r);
 
 /*
  * kvs__reclaim_age - Milliseconds that the oldest grace period has been waited for; 0: none is.

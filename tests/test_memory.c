@@ -8,6 +8,7 @@
 #include "util.h"
 
 #include <sched.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -21,10 +22,13 @@
 /* ---- a store without threads, and its clock ---- */
 
 static _Atomic uint64_t fake_ms;
+static _Atomic uint64_t fake_looks; /* of stores' threads */
 
 static int64_t fake_clock(void *ctx)
 {
 	(void)ctx;
+	if (kvs__maintainer_is_here())
+		atomic_fetch_add(&fake_looks, 1);
 	return (int64_t)atomic_load(&fake_ms);
 }
 
@@ -627,9 +631,18 @@ static void on_stall(struct kvs *kv, uint64_t age_ms, uint64_t deferred, void *c
 	atomic_fetch_add(&s->calls, 1);
 }
 
+/* Until the store's thread has made a round from its beginning to its end, as its looks at the clock tell: fewer than 8 a round. */
+static void await_a_round(void)
+{
+	uint64_t looks = atomic_load(&fake_looks);
+
+	while (atomic_load(&fake_looks) < looks + 16)
+		sched_yield();
+}
+
 static void test_stall_is_reported_once_a_period(void **state)
 {
-	struct kvs_options opts = no_threads();
+	struct kvs_options opts = KVS_OPTIONS_INIT;
 	struct stalls s = { .kv = NULL };
 
 	(void)state;
@@ -647,24 +660,108 @@ static void test_stall_is_reported_once_a_period(void **state)
 		unsigned before = atomic_load(&s.calls);
 
 		fill(s.kv, 1, 100, 1);
+		kvs_read_begin(s.kv);
 		fill(s.kv, 1, 100, 2);
+		while (kvs__reclaim_age(&s.kv->reclaim, UINT64_MAX) == 0)
+			sched_yield();
 		start = atomic_load(&fake_ms);
 		for (size_t i = 0; i < ARRAY_LEN(step); i++) {
 			atomic_store(&fake_ms, start + step[i].at);
-			check_u64(run(s.kv, 0, KVS_RUN_DONT_WAIT), KVS__TICK_MS);
+			await_a_round();
 			check_u64(atomic_load(&s.calls) - before, step[i].calls);
 			check_u64(store_stats(s.kv).deferred_age_ms, step[i].at);
 		}
 		check_u64(atomic_load(&s.age_ms), 5500);
 		check(atomic_load(&s.deferred) > 0);
-		(void)run(s.kv, 0, 0);
+		kvs_read_end(s.kv);
+		check_ok(kvs_drain(s.kv));
 		check_u64(store_stats(s.kv).deferred_age_ms, 0);
 		check_u64(store_stats(s.kv).stalls, atomic_load(&s.calls));
 		check_u64(atomic_load(&s.calls) - before, 3);
 		atomic_fetch_add(&fake_ms, 100000);
-		(void)run(s.kv, 0, 0); /* nothing is deferred: no stall, whatever the time */
+		check_ok(kvs_set(s.kv, kvs_str("key-0000000"), kvs_str("v"), NULL));
+		check_ok(kvs_drain(s.kv)); /* nothing waits: no stall, whatever the time */
+		check_u64(store_stats(s.kv).deferred_age_ms, 0);
 		check_u64(atomic_load(&s.calls) - before, 3);
 	}
+	close_store(s.kv);
+}
+
+/* Without threads a grace period is waited for inside kvs_run only; between its calls no section holds anything back. */
+static void test_no_stall_where_nobody_waits(void **state)
+{
+	struct kvs_options opts = no_threads();
+	struct stalls s = { .kv = NULL };
+
+	(void)state;
+	opts.stall_fn = on_stall;
+	opts.stall_ctx = &s;
+	s.kv = open_with(&opts);
+	fill(s.kv, 2, 100, 1);
+	check_ok(kvs_delete(s.kv, kvs_str("key-0000001"), NULL));
+	for (unsigned n = 0; n < 3; n++) {
+		check_u64(run(s.kv, 0, KVS_RUN_DONT_WAIT), KVS__TICK_MS);
+		check(store_stats(s.kv).bytes_deferred > 0); /* and nothing was freed */
+		check_u64(store_stats(s.kv).deferred_age_ms, 0);
+		atomic_fetch_add(&fake_ms, KVS_STALL_MS_DEFAULT + 1000);
+	}
+	check_u64(store_stats(s.kv).deferred_age_ms, 0);
+	(void)run(s.kv, 0, 0);
+	check_u64(store_stats(s.kv).bytes_deferred, 0);
+	check_u64(store_stats(s.kv).stalls, 0);
+	check_u64(atomic_load(&s.calls), 0);
+	close_store(s.kv);
+}
+
+struct held_section {
+	struct kvs *kv;
+	sem_t open;
+};
+
+/* Holds a section open until somebody waits for it; by the clock for 25 seconds. */
+static void *hold_section(void *arg)
+{
+	struct held_section *h = arg;
+
+	kvs_read_begin(h->kv);
+	check(sem_post(&h->open) == 0);
+	while (kvs__reclaim_age(&h->kv->reclaim, UINT64_MAX) == 0)
+		sched_yield();
+	check_u64(store_stats(h->kv).deferred_age_ms, 0);
+	atomic_fetch_add(&fake_ms, 25000);
+	check_u64(store_stats(h->kv).deferred_age_ms, 25000);
+	kvs_read_end(h->kv);
+	return NULL;
+}
+
+static void test_stall_is_seen_by_who_waits(void **state)
+{
+	struct kvs_options opts = no_threads();
+	struct stalls s = { .kv = NULL };
+	struct held_section h;
+	pthread_t holder;
+
+	(void)state;
+	opts.stall_fn = on_stall;
+	opts.stall_ctx = &s;
+	s.kv = h.kv = open_with(&opts);
+	check(sem_init(&h.open, 0, 0) == 0);
+	fill(s.kv, 1, 100, 1);
+	for (unsigned n = 1; n <= 3; n++) {
+		check(pthread_create(&holder, NULL, hold_section, &h) == 0);
+		while (sem_wait(&h.open) != 0)
+			;
+		fill(s.kv, 1, 100, 2);
+		(void)run(s.kv, 0, 0);
+		check(pthread_join(holder, NULL) == 0);
+		check_u64(atomic_load(&s.calls), n);
+		check_u64(atomic_load(&s.age_ms), 25000);
+		check_u64(store_stats(s.kv).deferred_age_ms, 0);
+		(void)run_to_rest(s.kv);
+		check_u64(atomic_load(&s.calls), n);
+	}
+	check_u64(store_stats(s.kv).stalls, 3);
+	check(sem_destroy(&h.open) == 0);
 	close_store(s.kv);
 }
 
@@ -1127,6 +1224,8 @@ int main(void)
 		cmocka_unit_test(test_max_memory_of_many_threads),
 		cmocka_unit_test(test_max_memory_beside_a_snapshot),
 		cmocka_unit_test(test_stall_is_reported_once_a_period),
+		cmocka_unit_test(test_no_stall_where_nobody_waits),
+		cmocka_unit_test(test_stall_is_seen_by_who_waits),
 		cmocka_unit_test(test_stall_is_seen_by_the_thread),
 		cmocka_unit_test(test_open_starts_no_thread),
 		cmocka_unit_test(test_run_frees_and_says_when),
