@@ -156,7 +156,8 @@ struct kvs_value {
 
 /*
  * When a key that is written expires. Zeroed, as kvs_after(0) and kvs_at(0): never. Times are milliseconds;
- * negative ones, and those that end beyond INT64_MAX of the clock, answer KVS_ERR_INVALID_TTL.
+ * negative ones, and a kvs_after() that ends beyond INT64_MAX of the clock, answer KVS_ERR_INVALID_TTL. A kvs_at() beyond
+ * that is taken as that instant, since only the wall clock's reading can make it so.
  */
 struct kvs_expiry {
 	int32_t kind; /* enum kvs_expiry_kind */
@@ -232,7 +233,7 @@ struct kvs_clock {
  *   kvs_borrow, kvs_batch_borrow, kvs_scan, kvs_foreach, kvs_pin, kvs_snapshot_next, kvs_update's function
  *                 show the store's own object, which must not be changed
  *   kvs_get, kvs_batch_get, kvs_append, kvs_increment and its kin
- *                 are for bytes and answer KVS_ERR_TYPED
+ *                 are for bytes and answer KVS_ERR_TYPED; the gets only of a key that is there
  *   kvs_save, kvs_load
  *                 use encode and decode; without them they answer KVS_ERR_TYPED
  *
@@ -740,7 +741,7 @@ KVS_API int kvs_batch_get(struct kvs *kv, struct kvs_get_item *items, size_t n, 
 KVS_API int kvs_batch_get_alloc(struct kvs *kv, struct kvs_get_item *items, size_t n,
 				struct kvs_batch_counts *ret_counts);
 
-/* kvs_batch_borrow - Without copying. Only inside a read section, else every item says KVS_ERR_NO_READ_SECTION. */
+/* kvs_batch_borrow - Without copying. Only inside a read section, else every item, if any, says KVS_ERR_NO_READ_SECTION. */
 KVS_API int kvs_batch_borrow(struct kvs *kv, struct kvs_get_item *items, size_t n,
 			     struct kvs_batch_counts *ret_counts);
 
@@ -1008,7 +1009,7 @@ struct kvs_file_info {
 KVS_API KVS_MUST_CHECK int kvs_file_open(const char *path, struct kvs_file_error *ret_error,
 					 struct kvs_file **ret_file);
 
-/* kvs_file_info - What header and trailer say, as far as @info->size reaches. 0 or KVS_ERR_INVALID_ARGUMENT. */
+/* kvs_file_info - What header and trailer say, as far as @info->size reaches, and zeros beyond. 0 or KVS_ERR_INVALID_ARGUMENT. */
 KVS_API int kvs_file_info(const struct kvs_file *file, struct kvs_file_info *info);
 
 /*
@@ -1112,7 +1113,8 @@ struct kvs_stats {
 	uint64_t deletes;        /* removals by a caller */
 	uint64_t growths;        /* doublings of a shard's directory */
 	uint64_t shrinks;        /* halvings */
-	uint64_t growths_failed; /* doublings given up for want of memory */
+	uint64_t
+		growths_failed; /* inserts that found no memory for a doubling, or none left by max_memory */
 	uint64_t buckets;        /* heads in use by the present sizes */
 	uint64_t buckets_linked; /* of these, linked */
 	uint64_t chain_p50;      /* entries of a chain, from a sample of up to 16,384 chains */
@@ -1152,7 +1154,7 @@ struct kvs_stats {
 };
 
 /*
- * kvs_stats - Fill @stats, as far as @stats->size reaches.
+ * kvs_stats - Fill @stats, as far as @stats->size reaches; what it has beyond this library's is zeroed.
  *
  * Returns      0, KVS_ERR_INVALID_ARGUMENT (size too small to hold itself), KVS_ERR_STORE_CLOSED.
  * Progress     Reads counters of all threads and shards and walks the sample; writes nothing shared.

@@ -335,7 +335,7 @@ int kvs__batch_borrow(struct kvs *kv, struct kvs_get_item *items, size_t n,
 
 	if (unlikely(!kv || (!items && n)))
 		return KVS_ERR_INVALID_ARGUMENT;
-	if (unlikely(!kvs__rcu_read_ongoing() && load_seq_cst(&kv->root)))
+	if (unlikely(n && !kvs__rcu_read_ongoing() && load_seq_cst(&kv->root)))
 		return refuse_all(items, n, KVS_ERR_NO_READ_SECTION, ret_counts);
 	return get_all(&r, FORM_BORROW, items, n, ret_counts);
 }

@@ -231,22 +231,19 @@ int64_t kvs__clock_deadline_by(int64_t offset, int64_t wall_ms)
 
 int kvs__clock_deadline(struct kvs__clock *c, struct kvs_expiry expiry, int64_t *ret_deadline)
 {
+	if (expiry.kind != KVS_EXPIRY_AFTER && expiry.kind != KVS_EXPIRY_AT)
+		return KVS_ERR_INVALID_ARGUMENT;
 	if (expiry.ms == 0) {
 		*ret_deadline = KVS__NO_DEADLINE;
 		return KVS_OK;
 	}
-	switch (expiry.kind) {
-	case KVS_EXPIRY_AFTER:
+	if (expiry.kind == KVS_EXPIRY_AFTER)
 		return deadline_after(c, expiry.ms, ret_deadline);
-	case KVS_EXPIRY_AT:
-		if (expiry.ms < 0)
-			return KVS_ERR_INVALID_TTL;
-		kvs__clock_sync(c);
-		*ret_deadline = kvs__clock_deadline_by(kvs__clock_offset(c), expiry.ms);
-		return KVS_OK;
-	default:
-		return KVS_ERR_INVALID_ARGUMENT;
-	}
+	if (expiry.ms < 0)
+		return KVS_ERR_INVALID_TTL;
+	kvs__clock_sync(c);
+	*ret_deadline = kvs__clock_deadline_by(kvs__clock_offset(c), expiry.ms);
+	return KVS_OK;
 }
 
 int64_t kvs__clock_wall_by(int64_t offset, int64_t deadline)

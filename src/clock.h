@@ -94,7 +94,7 @@ void kvs__clock_sync(struct kvs__clock *c);
  * kvs__clock_deadline - The deadline that @expiry means, counted from now.
  *
  * The first millisecond at or after the present time plus ttl; KVS__NO_DEADLINE for none.
- * Returns 0 or KVS_ERR_INVALID_TTL.
+ * Returns 0, KVS_ERR_INVALID_TTL or KVS_ERR_INVALID_ARGUMENT (an unknown kind).
  */
 int kvs__clock_deadline(struct kvs__clock *c, struct kvs_expiry expiry, int64_t *ret_deadline);
 
@@ -108,7 +108,7 @@ KVS_INLINE int64_t kvs__clock_offset(const struct kvs__clock *c)
 int64_t kvs__clock_wall_of(const struct kvs__clock *c, int64_t deadline);
 int64_t kvs__clock_wall_by(int64_t offset, int64_t deadline);
 
-/* kvs__clock_deadline_by - The deadline that is @wall_ms (not 0) in wall time; 1 if that is before the clock began. */
+/* kvs__clock_deadline_by - The deadline that is @wall_ms (not 0) in wall time; 1 if before the clock began, INT64_MAX if beyond its end. */
 int64_t kvs__clock_deadline_by(int64_t offset, int64_t wall_ms);
 
 #endif

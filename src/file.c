@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "io.h"
+#include "options.h"
 
 int kvs__reader_fail(struct kvs__reader *r, int code, int system_error, uint64_t offset,
 		     const char *cause)
@@ -429,14 +430,13 @@ KVS_API int kvs_file_info(const struct kvs_file *f, struct kvs_file_info *info)
 	if (!f || !info || info->size < sizeof(info->size))
 		return KVS_ERR_INVALID_ARGUMENT;
 	memset(&full, 0, sizeof(full));
-	full.size = info->size;
 	full.file_bytes = f->reader.trailer.file_bytes;
 	full.entries = f->reader.trailer.entries;
 	full.blocks = f->reader.trailer.blocks;
 	full.saved_at_ms = f->reader.header.saved_at_ms;
 	memcpy(full.id, f->reader.header.id, sizeof(full.id));
 	full.format = KVS__FORMAT_VERSION;
-	memcpy(info, &full, info->size < sizeof(full) ? info->size : sizeof(full));
+	kvs__sized_fill(info, &full, sizeof(full));
 	return KVS_OK;
 }
 

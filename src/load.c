@@ -365,7 +365,8 @@ static void hand_work(struct hand *h)
 
 	h->slot = kvs__slot_get(&l->kv->home);
 	if (!h->slot) {
-		fail(h, KVS_ERR_NO_MEMORY, 0, "attaching a thread");
+		if (h->is_caller)
+			fail(h, KVS_ERR_NO_MEMORY, 0, "attaching a thread");
 		return;
 	}
 	while (kvs__reader_take(&l->reader, &h->piece) == KVS_OK)

@@ -27,6 +27,18 @@ bool kvs__sized_copy(void *to, size_t known, const void *from, size_t size)
 	return true;
 }
 
+void kvs__sized_fill(void *to, const void *from, size_t known)
+{
+	unsigned char *bytes = to;
+	size_t size;
+
+	memcpy(&size, to, sizeof(size));
+	memcpy(bytes + sizeof(size), (const unsigned char *)from + sizeof(size),
+	       (size < known ? size : known) - sizeof(size));
+	if (size > known)
+		memset(bytes + known, 0, size - known);
+}
+
 static int check_functions(const struct kvs_options *o, const char **ret_option)
 {
 	if (o->hash < KVS_HASH_SIPHASH13 || o->hash > KVS_HASH_USER)

@@ -15,6 +15,13 @@
  */
 bool kvs__sized_copy(void *to, size_t known, const void *from, size_t size);
 
+/*
+ * kvs__sized_fill - Fill a caller's struct @to, which begins with its size, from ours of @known bytes.
+ *
+ * As far as that size, which holds itself, reaches; what is beyond ours is zeroed, for a newer caller. The size stays.
+ */
+void kvs__sized_fill(void *to, const void *from, size_t known);
+
 /* kvs__options_read - Copy @opts (NULL: defaults) whatever its size, and check it. As kvs_options_check. */
 int kvs__options_read(const struct kvs_options *opts, struct kvs_options *ret,
 		      const char **ret_option);

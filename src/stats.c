@@ -6,6 +6,7 @@
  * go on moving: exact at rest.
  */
 #include "maintain.h"
+#include "options.h"
 #include "store.h"
 
 #define SAMPLE_CHAINS 16384u
@@ -256,7 +257,6 @@ KVS_API int kvs_stats(struct kvs *kv, struct kvs_stats *stats)
 	fill_snapshots(kv, &out);
 	if (kv->pool.arena)
 		out.bytes_mapped = kvs__arena_mapped(kv->pool.arena);
-	out.size = stats->size;
-	memcpy(stats, &out, stats->size < sizeof(out) ? stats->size : sizeof(out));
+	kvs__sized_fill(stats, &out, sizeof(out));
 	return KVS_OK;
 }

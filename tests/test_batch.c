@@ -275,11 +275,16 @@ static void test_calls_that_cannot_be_made(void **state)
 	check_counts(&counts, 0, 0, 1);
 	check_ok(kvs_batch_get(kv, NULL, 0, NULL, 0, &counts));
 	check_counts(&counts, 0, 0, 0);
+	counts.ok = 9;
+	check_ok(kvs_batch_borrow(kv, NULL, 0,
+				  &counts)); /* no item, and so none outside a section */
+	check_counts(&counts, 0, 0, 0);
 	check_ok(kvs_close(kv));
 	check_status(kvs_batch_get(kv, &get, 1, buf, 8, &counts), KVS_ERR_STORE_CLOSED);
 	check_status(get.status, KVS_ERR_STORE_CLOSED);
 	check_counts(&counts, 0, 0, 1);
 	check_status(kvs_batch_get(kv, NULL, 0, NULL, 0, NULL), KVS_ERR_STORE_CLOSED);
+	check_status(kvs_batch_borrow(kv, NULL, 0, NULL), KVS_ERR_STORE_CLOSED);
 	check_status(kvs_batch_get_alloc(kv, &get, 1, NULL), KVS_ERR_STORE_CLOSED);
 	get.status = 7;
 	check_status(kvs_batch_borrow(kv, &get, 1, NULL), KVS_ERR_STORE_CLOSED);

@@ -1560,12 +1560,66 @@ static void test_arguments(void **state)
 	check_ok(kvs_free(kv));
 }
 
+/* ---- Helpers ---------------------------------------------------------------------------- */
+
+static __thread bool has_memory; /* this thread, in a store of those_with_memory */
+static _Atomic unsigned refused;
+
+static void *alloc_for_some(void *ctx, size_t size)
+{
+	(void)ctx;
+	if (has_memory)
+		return aligned_alloc(16, (size + 15) / 16 * 16);
+	atomic_fetch_add(&refused, 1);
+	return NULL;
+}
+
+static void free_for_all(void *ctx, void *ptr, size_t size)
+{
+	(void)ctx;
+	(void)size;
+	free(ptr);
+}
+
+/* Helpers that get no memory, not even to attach, leave the load to the caller. */
+static void test_a_load_needs_only_its_caller(void **state)
+{
+	static const struct kvs_allocator those_with_memory = { alloc_for_some, NULL, free_for_all,
+								NULL };
+	struct contents c = { .count = 2000, .tag = 3, .len_max = 200 };
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	struct kvs_load_options lo = KVS_LOAD_OPTIONS_INIT;
+	struct kvs *kv = NULL;
+
+	(void)state;
+	contents_save(in_dir("f"), &c);
+	opts.flags = KVS_OPEN_NO_THREADS;
+	opts.allocator = &those_with_memory;
+	has_memory = true;
+	check_ok(kvs_open(&opts, &kv));
+	lo.threads = 4;
+	atomic_store(&refused, 0);
+	check_ok(kvs_load(kv, in_dir("f"), &lo));
+	check_u64(atomic_load(&refused), 3);
+	check_contents(kv, &c);
+	has_memory = false;
+	lo.threads = 1;
+	check_status(kvs_load(kv, in_dir("f"), &lo), KVS_ERR_NO_MEMORY);
+	has_memory = true;
+	check_contents(kv, &c);
+	check_ok(kvs_free(kv));
+}
+
 /* ---- Reading without a store ------------------------------------------------------------ */
 
 static void test_a_file_read_entry_by_entry(void **state)
 {
 	struct kvs_file_info info = { .size = sizeof(info) };
 	struct kvs_file_info again = { .size = sizeof(again) };
+	struct {
+		struct kvs_file_info known;
+		uint64_t more[2];
+	} later = { { .size = sizeof(later) }, { 1, 2 } };
 	struct kvs *kv = open_default();
 	struct kvs_file *file;
 	struct kvs_item item;
@@ -1582,6 +1636,10 @@ static void test_a_file_read_entry_by_entry(void **state)
 	check_u64(info.file_bytes, (uint64_t)st.st_size);
 	check_u64(info.entries, store_len(kv));
 	check_u64(info.format, 1);
+	check_ok(kvs_file_info(file, &later.known));
+	check_u64(later.known.size, sizeof(later));
+	check_u64(later.known.entries, info.entries);
+	check(later.more[0] == 0 && later.more[1] == 0);
 	check(info.blocks > 8 && info.saved_at_ms > 1500000000000);
 	while ((err = kvs_file_next(file, &item)) == KVS_OK) {
 		struct kvs_value v;
@@ -1672,6 +1730,7 @@ int main(void)
 #endif
 		cmocka_unit_test(test_a_store_of_deadlines_closed_meanwhile),
 		cmocka_unit_test(test_arguments),
+		cmocka_unit_test(test_a_load_needs_only_its_caller),
 		cmocka_unit_test(test_a_file_read_entry_by_entry),
 		cmocka_unit_test(test_a_file_that_is_none),
 	};

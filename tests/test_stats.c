@@ -276,6 +276,9 @@ static void test_a_longer_struct_of_a_later_caller(void **state)
 	set_pattern(kv, 1, 10, 1);
 	check_ok(kvs_stats(kv, &stats.known));
 	check_u64(stats.known.keys, 1);
+	check_u64(stats.known.size, sizeof(stats));
+	for (size_t i = 0; i < ARRAY_LEN(stats.more); i++)
+		check_u64(stats.more[i], 0); /* what this library does not count */
 	close_store(kv);
 }
 

@@ -210,6 +210,9 @@ static void refusals(struct kvs *kv)
 	check_status(kvs_touch(kv, K("a"), -1, NULL), KVS_ERR_INVALID_TTL);
 	check_status(kvs_expire_at(kv, K("a"), -1, NULL), KVS_ERR_INVALID_TTL);
 	check_status(kvs_set_ex(kv, K("a"), K("2"), unknown, NULL), KVS_ERR_INVALID_ARGUMENT);
+	unknown.ms = 0;
+	check_status(kvs_set_ex(kv, K("a"), K("2"), unknown, NULL), KVS_ERR_INVALID_ARGUMENT);
+	check_status(kvs_add_ex(kv, K("b"), K("2"), unknown, NULL), KVS_ERR_INVALID_ARGUMENT);
 	check_status(kvs_set_ex(kv, K("a"), K("2"), kvs_after(far + 1), NULL), KVS_ERR_INVALID_TTL);
 	check_status(kvs_set_ex(kv, K("a"), K("2"), kvs_after(INT64_MAX), NULL),
 		     KVS_ERR_INVALID_TTL);
@@ -422,6 +425,22 @@ static void suspends(struct kvs *kv)
 	check_walks(kv, 0);
 }
 
+/* A wall time beyond the end of the store's clock is taken as that end, however far the wall clock lags behind it. */
+static void wall_lags(struct kvs *kv)
+{
+	hand.wall = 5;
+	check_ok(kvs_set_ex(kv, K("far"), K("1"), kvs_at(INT64_MAX), NULL));
+	check_u64((uint64_t)ttl_of(kv, "far"), (uint64_t)(INT64_MAX - hand.boot));
+	check_ok(kvs_expire_at(kv, K("far"), 6, NULL));
+	check_u64((uint64_t)ttl_of(kv, "far"), 1);
+}
+
+static void test_a_time_beyond_the_clock_is_its_end(void **state)
+{
+	(void)state;
+	each_config_timed(wall_lags);
+}
+
 static void test_a_suspend_counts(void **state)
 {
 	(void)state;
@@ -558,6 +577,7 @@ static void batch_items(struct kvs *kv)
 		{ .key = K("at"), .val = K("3"), .expiry = kvs_at(WALL + 50) },
 		{ .key = K("wrong"), .val = K("4"), .expiry = kvs_after(-1) },
 		{ .key = K("kind"), .val = K("5"), .expiry = { 7, 1 } },
+		{ .key = K("kind"), .val = K("5"), .expiry = { 7, 0 } },
 	};
 	struct kvs_get_item get[] = { { .key = K("after") },
 				      { .key = K("none") },
@@ -565,10 +585,11 @@ static void batch_items(struct kvs *kv)
 	struct kvs_batch_counts counts;
 	char buf[16];
 
-	check_status(kvs_batch_set(kv, set, 5, &counts), KVS_ERR_INVALID_TTL);
-	check(counts.ok == 3 && counts.failed == 2);
+	check_status(kvs_batch_set(kv, set, 6, &counts), KVS_ERR_INVALID_TTL);
+	check(counts.ok == 3 && counts.failed == 3);
 	check_status(set[3].status, KVS_ERR_INVALID_TTL);
-	check(set[4].status != KVS_OK);
+	check_status(set[4].status, KVS_ERR_INVALID_ARGUMENT);
+	check_status(set[5].status, KVS_ERR_INVALID_ARGUMENT);
 	check_ttl(kv, "after", 100);
 	check_ttl(kv, "none", 0);
 	check_ttl(kv, "at", 50);
@@ -648,6 +669,7 @@ int main(void)
 		cmocka_unit_test(test_a_key_is_there_until_its_deadline_and_not_from_it_on),
 		cmocka_unit_test(test_an_expired_key_can_be_written_anew),
 		cmocka_unit_test(test_the_wall_clock_may_jump_by_a_year_both_ways),
+		cmocka_unit_test(test_a_time_beyond_the_clock_is_its_end),
 		cmocka_unit_test(test_a_suspend_counts),
 		cmocka_unit_test(test_the_system_clock),
 		cmocka_unit_test(test_the_bound_is_never_behind_the_clock),
