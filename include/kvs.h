@@ -408,7 +408,8 @@ KVS_API KVS_MUST_CHECK int kvs_open(const struct kvs_options *opts, struct kvs *
 /*
  * kvs_close - End the work of a store: its contents are given back, its threads are gone.
  *
- * Afterwards every call that can fail answers KVS_ERR_STORE_CLOSED, this one too.
+ * Afterwards every call that can fail answers KVS_ERR_STORE_CLOSED, this one too, if its arguments are valid: else it may
+ * say that first.
  * Returns      0, KVS_ERR_STORE_CLOSED, KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY (called from a
  *              callback of the store's own thread).
  * Linearizes   At the swap of the root: later operations answer KVS_ERR_STORE_CLOSED.
