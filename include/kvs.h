@@ -342,8 +342,9 @@ struct kvs_options {
 	void *stall_ctx;
 	uint32_t stall_ms; /* stall_fn is called once for each so many ms; 0: the default */
 	/*
-	 * Expired keys are removed at most two ticks late, and what the machine takes to let the store's thread run:
-	 * within 50 ms by default. Reads do not see them from the first millisecond on, whatever the tick.
+	 * Expired keys are removed at most two ticks late, within 50 ms by default, when the store's thread gets to run
+	 * in time and is not behind: a million keys due in one tick took it half a second. Reads do not see them
+	 * from the first millisecond on, whatever the tick.
 	 */
 	uint32_t expiry_tick_ms;     /* 0: the default; 1 to KVS_EXPIRY_TICK_MS_MAX */
 	const struct kvs_type *type; /* copied; NULL: values are bytes */
@@ -365,13 +366,15 @@ struct kvs_options {
  *
  * max_memory      A write that would make live entries and directories larger than this answers
  *                 KVS_ERR_MEMORY_LIMIT and changes nothing. Deletes, and writes that put no more in a key's place
- *                 than was there, go on. Deferred memory is not in it, nor what is kept for a snapshot. Exact to 1/256
- *                 of the limit (at most 64 KiB) a thread.
+ *                 than was there, go on. Deferred memory is not in it, nor what is kept for a snapshot. Exceeded by
+ *                 at most 1/256 of the limit (at most 64 KiB), one entry and one doubling of a shard's directory a
+ *                 thread: a write looks before it publishes, and reserves nothing.
  * deferred_soft   Above it, writers free some of what may be freed. They wait for nobody.
  * deferred_hard   At it, writes that remove an entry (overwrites and deletes) answer KVS_ERR_MEMORY_LIMIT and change
- *                 nothing, until memory has been freed. New keys are not refused. Exceeded by at most 256 KiB and
- *                 one entry a thread, and by the entries with a deadline that are removed within a tick of 10 ms, or
- *                 between two calls of kvs_run.
+ *                 nothing, until memory has been freed. New keys are not refused, but in the place of an expired entry
+ *                 that has not been removed yet. Exceeded by at most 256 KiB and one entry a thread, by the entries
+ *                 with a deadline that are removed within a tick of 10 ms, or between two calls of kvs_run, and by what
+ *                 was kept for a snapshot and has been returned.
  *
  * While kvs_clear and kvs_load put new contents in the place of the old, both count towards max_memory: their directories from the
  * start, and from the swap on until the old entries have been freed, before the call returns, the entries of both. Writes
