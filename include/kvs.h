@@ -21,7 +21,9 @@
  * Waiting     Only kvs_open, kvs_close, kvs_free, kvs_clear, kvs_drain, kvs_run, kvs_fork_before, kvs_save, kvs_load
  *             and the calls of a snapshot wait for other threads. Inside the caller's own read section they answer
  *             KVS_ERR_IN_READ_SECTION and change nothing; on a thread of a store, so in a stall function, KVS_ERR_BUSY.
- * Versions    Every entry carries a version (56 bits, never 0). It is never repeated in a store.
+ * Callbacks   None may throw, longjmp or end its thread. Each says what it may call.
+ * Versions    Every entry carries a version (56 bits, never 0). It is never repeated in a store, but by kvs_load,
+ *              which by default keeps those of the file: one of this store may come back with another value.
  *             It grows along a key while the key stays, and a write that starts after another
  *             write of that key returned has the greater one.
  * Expiry      A key may have a deadline, a whole millisecond: never gone before it, never seen from it on, by
@@ -254,7 +256,10 @@ struct kvs_type {
 	void *ctx;
 };
 
-/* A user's hash: 64 bits from the key's bytes; it need not be well mixed. Called from any thread. */
+/*
+ * A user's hash: 64 bits from the key's bytes; it need not be well mixed. Called from any thread, several at once, inside
+ * read sections too; it must not call this library. @key may be NULL if @len is 0. So it is with kvs_shard_fn.
+ */
 typedef uint64_t (*kvs_hash_fn)(const void *key, size_t len, void *ctx);
 
 /* A user's routing: the shard of a key, in [0, shards). Always the same for the same key. */
@@ -298,9 +303,10 @@ enum kvs_removal {
  * the read sections open then, usually 10 to 50 ms. So of two entries of a key the later may be told of first;
  * versions tell. @item is valid until it returns.
  *
- * Context      A thread of the store; or the caller of kvs_run, kvs_clear, kvs_load, kvs_drain, kvs_close, kvs_free or
- *              kvs_snapshot_end; or a writer that helps to free, in the middle of its write. Several at once. Never a
- *              read. It must not call this library, and should be short: it holds back the freeing of memory.
+ * Context      A thread of the store; or the caller of kvs_run, kvs_clear, kvs_load, kvs_drain, kvs_close, kvs_free,
+ *              kvs_snapshot_begin, kvs_snapshot_next, kvs_snapshot_part_end, kvs_snapshot_end or kvs_save, whose helpers
+ *              too; or a writer that helps to free, in the middle of its write. Several at once. Never a read. It
+ *              must not call this library, and should be short: it holds back the freeing of memory.
  */
 typedef void (*kvs_removed_fn)(const struct kvs_item *item, enum kvs_removal cause, void *ctx);
 
@@ -413,8 +419,8 @@ KVS_API KVS_MUST_CHECK int kvs_open(const struct kvs_options *opts, struct kvs *
  *
  * Afterwards every call that can fail answers KVS_ERR_STORE_CLOSED, this one too, if its arguments are valid: else it may
  * say that first.
- * Returns      0, KVS_ERR_STORE_CLOSED, KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY (called from a
- *              callback of the store's own thread).
+ * Returns      0, KVS_ERR_STORE_CLOSED, KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY (a snapshot is open; or on a
+ *              thread of a store).
  * Linearizes   At the swap of the root: later operations answer KVS_ERR_STORE_CLOSED.
  * Progress     Waits for every read section open at the call, and frees every entry.
  */
@@ -424,7 +430,7 @@ KVS_API int kvs_close(struct kvs *kv);
  * kvs_free - Close the store if it is open, then give back what is left of it.
  *
  * Must not overlap any other call on this store. On an error the store is as it was.
- * Returns      0 (also for NULL), KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY (also: a pin is out).
+ * Returns      0 (also for NULL), KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY (as kvs_close; also: a pin is out).
  */
 KVS_API int kvs_free(struct kvs *kv);
 
@@ -677,7 +683,7 @@ KVS_API int kvs_update(struct kvs *kv, struct kvs_slice key, kvs_update_fn fn, v
  * kvs_clear - Make the store empty at one instant, for all shards.
  *
  * A reader sees the old contents or the new, never a mixture. Versions go on growing.
- * Returns      0, KVS_ERR_NO_MEMORY, KVS_ERR_IN_READ_SECTION, KVS_ERR_STORE_CLOSED, KVS_ERR_BUSY.
+ * Returns      0, KVS_ERR_NO_MEMORY, KVS_ERR_IN_READ_SECTION, KVS_ERR_STORE_CLOSED, KVS_ERR_BUSY (as kvs_close).
  * Progress     Waits for the read sections open at the call, then frees every old entry.
  */
 KVS_API int kvs_clear(struct kvs *kv);
@@ -832,8 +838,9 @@ struct kvs_snapshot_options {
  * kvs_snapshot_begin - Make a cut.
  *
  * @opts        NULL for defaults.
- * Returns      0, KVS_ERR_BUSY (one is open), KVS_ERR_NO_MEMORY, KVS_ERR_INVALID_ARGUMENT,
- *              KVS_ERR_IN_READ_SECTION, KVS_ERR_STORE_CLOSED.
+ * Returns      0, KVS_ERR_BUSY (one is open; a load is under way; a clock of the program's never stood still; on a
+ *              thread of a store), KVS_ERR_NO_MEMORY, KVS_ERR_INVALID_ARGUMENT, KVS_ERR_IN_READ_SECTION,
+ *              KVS_ERR_STORE_CLOSED.
  * Linearizes   At an instant between call and return.
  * Progress     Waits for the read sections open at the call.
  */
@@ -940,8 +947,8 @@ struct kvs_save_options {
  * @opts        NULL for defaults.
  * Returns      0, KVS_ERR_IO, KVS_ERR_BUSY (a snapshot is open, or a load under way; always in a child that the progress
  *              callback forked: see kvs_fork_before), KVS_ERR_MEMORY_LIMIT (as kvs_snapshot_next), KVS_ERR_NO_MEMORY,
- *              KVS_ERR_VALUE_TOO_LARGE (encode gave more than KVS_VALUE_MAX bytes), KVS_ERR_INVALID_ARGUMENT,
- *              KVS_ERR_IN_READ_SECTION, KVS_ERR_STORE_CLOSED, or what the progress callback returned.
+ *              KVS_ERR_TYPED (the type has no encode), KVS_ERR_VALUE_TOO_LARGE (it gave more than KVS_VALUE_MAX bytes),
+ *              KVS_ERR_INVALID_ARGUMENT, KVS_ERR_IN_READ_SECTION, KVS_ERR_STORE_CLOSED, or what the progress callback returned.
  * Linearizes   The contents are those of an instant between call and return.
  * Progress     Waits for the read sections open at the call, and for the disk. Nobody waits for it.
  */
@@ -979,7 +986,8 @@ struct kvs_load_options {
  * Returns      0, KVS_ERR_CORRUPTED_SNAPSHOT (any damage at all), KVS_ERR_UNSUPPORTED_VERSION (a newer version
  *              wrote it), KVS_ERR_IO, KVS_ERR_BUSY (a snapshot is open, or another load under way), KVS_ERR_NO_MEMORY,
  *              KVS_ERR_MEMORY_LIMIT (the contents are beyond max_memory), KVS_ERR_INVALID_SHARD_INDEX,
- *              KVS_ERR_VALUE_TOO_LARGE (decode gave an object a len above KVS_VALUE_MAX), KVS_ERR_INVALID_ARGUMENT,
+ *              KVS_ERR_TYPED (the type has no decode), KVS_ERR_VALUE_TOO_LARGE (it gave an object a len above KVS_VALUE_MAX),
+ *              KVS_ERR_INVALID_ARGUMENT,
  *              KVS_ERR_IN_READ_SECTION, KVS_ERR_STORE_CLOSED, or what the progress callback or decode returned.
  * Linearizes   At the swap of the root. Writes made meanwhile go to the old contents, and with them.
  * Progress     Waits for the disk, then for the read sections open at the swap, then frees every old entry.
@@ -1047,8 +1055,8 @@ KVS_API void kvs_file_close(struct kvs_file *file);
  *              behind their grace period, and nothing else. Without calls that wait nothing is freed.
  * @ret_next_ms may be NULL. When it next has something to do: milliseconds, 0: now, -1: not before a write. As a
  *              timeout for epoll_wait().
- * Returns      0, KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY (another call that waits is under way, this one included;
- *              or a callback of the store's own threads), KVS_ERR_INVALID_ARGUMENT, KVS_ERR_STORE_CLOSED.
+ * Returns      0, KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY (another call that waits is under way, this one included, or
+ *              "kvs-maint" is in its round; or on a thread of a store), KVS_ERR_INVALID_ARGUMENT, KVS_ERR_STORE_CLOSED.
  * Progress     Waits for the read sections open at the call, at most once, and only if something is deferred;
  *              with KVS_RUN_DONT_WAIT never.
  */

@@ -94,6 +94,7 @@ public:
 	{
 		return kv_;
 	}
+	/* In stores of bytes only: an object is not. Likewise guard::get. */
 	std::optional<std::string> get(std::string_view key) const
 	{
 		kvs_value v;
