@@ -1092,9 +1092,10 @@ KVS_API int kvs_thread_attach(struct kvs *kv);
  * Without kvs_fork_before the child may only read and call _exit. A snapshot that is open goes on in the
  * parent; in the child it is over, and its handle must not be used. So it is with a load: a child that its progress
  * function made must not return from there. Nor should one that a save's progress function made: the file is the parent's,
- * kvs_save leaves it alone in the child and answers KVS_ERR_BUSY, but what it had allocated is lost there. What other
- * threads' writes held at the fork, and what a load had built, stays allocated in the child until the store is freed; an
- * allocator of the program's does not get it back.
+ * kvs_save leaves it alone in the child and answers KVS_ERR_BUSY, but what it had allocated is lost there. So is what
+ * other threads' writes held at the fork, and what a load had built: what lay in the store's own arena comes back with
+ * kvs_free, but values above 4 KiB, objects, batches of removed entries, large directories and all that came from a user's
+ * allocator do not. A pin that only a thread of the parent knew stays out: kvs_free answers KVS_ERR_BUSY.
  *
  * kvs_fork_before returns 0, KVS_ERR_IN_READ_SECTION or KVS_ERR_BUSY (on a thread of a store); on an error
  * nothing is held. kvs_fork_child starts new threads for every open store that had some: 0 or KVS_ERR_NO_MEMORY (also: no

@@ -123,6 +123,7 @@ static void forget_threads(struct kvs__home *h, void *arg)
 	(void)arg;
 	fetch_add_seq_cst(&kv->forks, 1);
 	kvs__home_fork_child(h);
+	kvs__pages_fork_child(&kv->pages);
 	kvs__rcu_worker_forget(&kv->reclaim.worker);
 	kv->maintainer.runs = false;
 	store_seq_cst(&kv->admin_waiters, 0);

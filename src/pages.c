@@ -29,9 +29,26 @@ void kvs__pages_init(struct kvs__pages *p, const struct kvs__mem *mem)
 	(void)pthread_mutex_init(&p->lock, NULL);
 }
 
+void kvs__pages_fork_child(struct kvs__pages *p)
+{
+	p->may_lose = true;
+}
+
+static void chunk_drop(struct kvs__pages *p, struct kvs__pages_chunk *c)
+{
+	kvs__mem_unmap(c->base, KVS_HUGE_PAGE);
+	kvs__mem_free(p->mem, c, sizeof(*c));
+}
+
 void kvs__pages_release(struct kvs__pages *p)
 {
-	KVS_ASSERT(!p->chunks);
+	KVS_ASSERT(!p->chunks || p->may_lose);
+	while (p->chunks) {
+		struct kvs__pages_chunk *c = p->chunks;
+
+		p->chunks = c->next;
+		chunk_drop(p, c);
+	}
 	(void)pthread_mutex_destroy(&p->lock);
 }
 
@@ -111,8 +128,7 @@ static void small_free(struct kvs__pages *p, char *block, size_t size)
 			memset(block, 0, size);
 	} else {
 		*at = c->next;
-		kvs__mem_unmap(c->base, KVS_HUGE_PAGE);
-		kvs__mem_free(p->mem, c, sizeof(*c));
+		chunk_drop(p, c);
 	}
 	kvs__pages_unlock(p);
 }

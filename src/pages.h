@@ -23,10 +23,14 @@ struct kvs__pages {
 	pthread_mutex_t lock;
 	struct kvs__pages_chunk *chunks; /* (l) lock */
 	kvs__u64 bytes;                  /* of all segments, whatever they come from (a) */
+	bool may_lose; /* in a fork's child: what a lost thread had allocated is not freed (i) */
 };
 
 void kvs__pages_init(struct kvs__pages *p, const struct kvs__mem *mem);
-void kvs__pages_release(struct kvs__pages *p); /* every block must have been freed */
+
+/* kvs__pages_release - With the store. Every block must have been freed; in a fork's child what is left goes with its chunk. */
+void kvs__pages_release(struct kvs__pages *p);
+void kvs__pages_fork_child(struct kvs__pages *p);
 
 /*
  * kvs__segment_alloc - @size bytes, a power of two, all zero and aligned to their size up to 2 MiB; or NULL.

@@ -1306,6 +1306,45 @@ static int fork_inside(uint64_t done, uint64_t total, void *arg)
 	return 0;
 }
 
+static int fork_and_free(uint64_t done, uint64_t total, void *arg)
+{
+	struct forking *f = arg;
+
+	if (f->child || done < total)
+		return 0;
+	check_ok(kvs_fork_before());
+	f->child = util_fork();
+	if (f->child == 0) {
+		check_ok(kvs_fork_child());
+		check_u64(store_len(f->kv), 10);
+		check_ok(kvs_free(f->kv));
+		util_child_done();
+	}
+	kvs_fork_parent();
+	return 0;
+}
+
+/* Directories of the load's, so large that they share huge pages, are lost to the child; its store can be freed. */
+static void test_a_child_frees_a_store_with_lost_directories(void **state)
+{
+	struct contents few = { .count = 10, .tag = 1, .len_max = 10 };
+	struct contents many = { .count = 20000, .tag = 2, .len_max = 10 };
+	struct kvs_load_options lo = KVS_LOAD_OPTIONS_INIT;
+	struct forking f = { .child = 0 };
+
+	(void)state;
+	contents_save(in_dir("f"), &many);
+	f.kv = small_store();
+	contents_set(f.kv, &few);
+	lo.progress = fork_and_free;
+	lo.progress_arg = &f;
+	check_ok(kvs_load(f.kv, in_dir("f"), &lo));
+	check_child(f.child);
+	check_contents(f.kv, &many);
+	check(store_stats(f.kv).bytes_index > 64 << 10);
+	check_ok(kvs_free(f.kv));
+}
+
 /* What the load has built by then is nobody's in the child; its timers come due there nevertheless. */
 static void test_a_load_that_a_fork_leaves_behind(void **state)
 {
@@ -1727,6 +1766,7 @@ int main(void)
 #ifndef KVS_TSAN
 		cmocka_unit_test(test_a_load_that_a_fork_leaves_behind),
 		cmocka_unit_test(test_a_save_whose_child_comes_back),
+		cmocka_unit_test(test_a_child_frees_a_store_with_lost_directories),
 #endif
 		cmocka_unit_test(test_a_store_of_deadlines_closed_meanwhile),
 		cmocka_unit_test(test_arguments),
