@@ -280,12 +280,6 @@ static void fill(struct kvs *kv)
 		set_pattern(kv, k, 40, k); /* more than one batch */
 }
 
-static void check_filled(struct kvs *kv)
-{
-	for (uint64_t k = 0; k < KEYS; k++)
-		check_pattern(kv, k, 40, k);
-}
-
 static bool has_threads(const struct kvs *kv)
 {
 	check(kvs__rcu_worker_runs(&kv->reclaim.worker) == kv->maintainer.runs);
@@ -334,6 +328,12 @@ static void test_open_without_memory_or_threads(void **state)
 
 /* The thread sanitizer does not follow a child that starts threads. */
 #ifndef KVS_TSAN
+
+static void check_filled(struct kvs *kv)
+{
+	for (uint64_t k = 0; k < KEYS; k++)
+		check_pattern(kv, k, 40, k);
+}
 
 struct family {
 	struct kvs *kv, *alone;  /* with threads, and without */
