@@ -380,7 +380,7 @@ struct kvs_options {
  *                 nothing, until memory has been freed. New keys are not refused, but in the place of an expired entry
  *                 that has not been removed yet. Exceeded by at most 256 KiB and one entry a thread, by the entries
  *                 with a deadline that are removed within a tick of 10 ms, or between two calls of kvs_run, and by what
- *                 was kept for a snapshot and has been returned.
+ *                 was kept for a snapshot and has been returned or given up.
  *
  * While kvs_clear and kvs_load put new contents in the place of the old, both count towards max_memory: their directories from the
  * start, and from the swap on until the old entries have been freed, before the call returns, the entries of both. Writes
@@ -598,8 +598,8 @@ KVS_API int kvs_compare_and_set_ex(struct kvs *kv, struct kvs_slice key, struct 
  * kvs_touch - Let it live for @ttl_ms from now at least (0: for ever): a key that would live longer is left as it is,
  *              so this is what a sliding expiry calls at each use.
  *
- * The value stays; one of more than 4 KiB is not copied, and counts once, with the key. The key gets a new version,
- * but by a kvs_touch() that left it as it was: then @ret_version is the present one.
+ * The value stays; one of more than 4 KiB is not copied, and counts once, with the key (and as kept for a snapshot that is open).
+ * The key gets a new version, but by a kvs_touch() that left it as it was: then @ret_version is the present one.
  * Returns      also KVS_ERR_NOT_FOUND, KVS_ERR_INVALID_TTL.
  */
 KVS_API int kvs_expire(struct kvs *kv, struct kvs_slice key, int64_t ttl_ms, uint64_t *ret_version);

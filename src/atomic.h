@@ -37,10 +37,6 @@ typedef _Atomic(uint32_t) kvs__u32;
 	(KVS_YIELD(), atomic_fetch_add_explicit((p), (v), memory_order_seq_cst))
 #define fetch_sub_seq_cst(p, v)                                                                    \
 	(KVS_YIELD(), atomic_fetch_sub_explicit((p), (v), memory_order_seq_cst))
-#define fetch_or_seq_cst(p, v)                                                                     \
-	(KVS_YIELD(), atomic_fetch_or_explicit((p), (v), memory_order_seq_cst))
-#define fetch_and_seq_cst(p, v)                                                                    \
-	(KVS_YIELD(), atomic_fetch_and_explicit((p), (v), memory_order_seq_cst))
 /* cas_seq_cst - true if *@p was *@expected and is now @v; else *@expected is what it was. */
 #define cas_seq_cst(p, expected, v)                                                                \
 	(KVS_YIELD(), atomic_compare_exchange_strong_explicit(                                     \

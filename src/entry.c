@@ -45,36 +45,13 @@ void kvs__block_release(const struct kvs__pool *pool, struct kvs__block *b)
 {
 	size_t tail = b->len;
 
-	if ((fetch_sub_seq_cst(&b->refs, 1) & KVS__BLOCK_REFS) != 1)
+	if (fetch_sub_seq_cst(&b->refs, 1) != 1)
 		return;
 	if (kvs__pool_is_typed(pool)) {
 		pool->type.destroy(b->data, b->len, pool->type.ctx);
 		tail = 0;
 	}
 	kvs__mem_free(&pool->mem, b, sizeof(*b) + tail);
-}
-
-void kvs__block_queued(struct kvs__block *b)
-{
-	fetch_or_seq_cst(&b->refs, KVS__BLOCK_QUEUED);
-}
-
-bool kvs__block_unqueued(struct kvs__block *b)
-{
-	uint64_t flags = KVS__BLOCK_QUEUED | KVS__BLOCK_KEPT;
-
-	return (fetch_and_seq_cst(&b->refs, ~flags) & KVS__BLOCK_KEPT) != 0;
-}
-
-bool kvs__block_keep(struct kvs__block *b)
-{
-	uint64_t word = load_seq_cst(&b->refs);
-
-	do {
-		if ((word & KVS__BLOCK_QUEUED) == 0 || word & KVS__BLOCK_KEPT)
-			return false;
-	} while (!cas_seq_cst(&b->refs, &word, word | KVS__BLOCK_KEPT));
-	return true;
 }
 
 static struct kvs__block *block_make(const struct kvs__pool *pool, struct kvs_slice val)

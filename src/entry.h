@@ -55,16 +55,12 @@ struct kvs__timed {
 
 /* A value's own block; shared by counting, so that it can outlive its entry. */
 struct kvs__block {
-	kvs__u64 refs; /* in the lower bits, KVS__BLOCK_ in the upper (a) */
+	kvs__u64 refs; /* (a) */
 	uint64_t len;  /* (i) */
 	void *data;    /* bytes, or the user's object (i) */
 	unsigned char bytes[];
 };
 
-#define KVS__BLOCK_QUEUED                                                                          \
-	((uint64_t)1 << 63) /* a snapshot's queue has a renewed entry that shows it */
-#define KVS__BLOCK_KEPT ((uint64_t)1 << 62) /* and nothing but that: the queue counts it */
-#define KVS__BLOCK_REFS (KVS__BLOCK_KEPT - 1)
 #define KVS__HEADER ((size_t)32)
 #define KVS__TIMED ((size_t)32)
 #define KVS__INLINE_MAX ((size_t)4096)
@@ -323,14 +319,6 @@ struct kvs__entry *kvs__entry_renew(const struct kvs__pool *pool, struct kvs__he
 /* kvs__block_hold, kvs__block_release - One reference more; one less, and the block is freed with the last. */
 void kvs__block_hold(struct kvs__block *b);
 void kvs__block_release(const struct kvs__pool *pool, struct kvs__block *b);
-
-/*
- * kvs__block_queued - A renewed entry that shows it goes to the queue of a snapshot. kvs__block_unqueued - And leaves it; true: it was kept.
- * kvs__block_keep - The entry that it counts with was removed. true: it is in a queue, which keeps it from now on. Once each.
- */
-void kvs__block_queued(struct kvs__block *b);
-bool kvs__block_unqueued(struct kvs__block *b);
-bool kvs__block_keep(struct kvs__block *b);
 
 /*
  * kvs__entry_adopt - As kvs__entry_make_timed in a store of objects, with an object that is there already.

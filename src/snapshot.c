@@ -119,47 +119,19 @@ static void owed_free(struct kvs *kv, struct owed *o)
 		kvs__mem_free(&kv->pool.mem, o, sizeof(*o));
 }
 
-/* What an entry in the queue takes: its footprint, and this for its node. */
-static uint64_t owed_node_bytes(const struct kvs *kv)
+/* What an entry in the queue keeps: itself and its value, even if that counts with a later entry, and its node. */
+static uint64_t owed_bytes(const struct kvs *kv, const struct kvs__entry *e)
 {
-	size_t node = sizeof(struct owed);
+	uint64_t bytes = kvs__entry_footprint_own(&kv->pool, e);
 
-	return kv->pool.arena ? kvs__arena_block_size(node) : node;
-}
-
-/* @e was renewed: its value's block counts with another entry. */
-static bool is_renewed(const struct kvs__entry *e)
-{
-	return (e->extent & KVS__EXTENT_BLOCK) && kvs__entry_block_share(e) == 0;
-}
-
-/*
- * @e, which was removed, is not the snapshot's. If it showed the block of one in the queue, that counts from now on with the queue:
- * else a value that is touched and then overwritten would be kept, and count nowhere.
- */
-static void keep_block(struct kvs_snapshot *s, const struct kvs__entry *e)
-{
-	uint64_t bytes = kvs__entry_block_bytes(e);
-
-	if (!(e->extent & KVS__EXTENT_BLOCK) || is_renewed(e) ||
-	    !kvs__block_keep(kvs__entry_block(e)))
-		return;
-	if (fetch_add_seq_cst(&s->kv->snapshots.held, bytes) + bytes > s->max_memory)
-		(void)fail(s, KVS_ERR_MEMORY_LIMIT, 0);
-}
-
-/* @e leaves the queue. */
-static void let_block_go(struct kvs_snapshot *s, const struct kvs__entry *e)
-{
-	if (is_renewed(e) && kvs__block_unqueued(kvs__entry_block(e)))
-		fetch_sub_seq_cst(&s->kv->snapshots.held, kvs__entry_block_bytes(e));
+	bytes += kv->pool.arena ? kvs__arena_block_size(sizeof(struct owed)) : sizeof(struct owed);
+	return e->extent & KVS__EXTENT_BLOCK ? bytes + kvs__entry_block_bytes(e) : bytes;
 }
 
 bool kvs__hand_over(struct kvs *kv, struct kvs__slot *slot, struct kvs__entry *e)
 {
 	struct kvs_snapshot *s = load_seq_cst(&kv->cut.running);
-	uint64_t footprint = kvs__entry_footprint(&kv->pool, e);
-	uint64_t bytes = footprint + owed_node_bytes(kv);
+	uint64_t bytes = owed_bytes(kv, e);
 	struct owed *o;
 
 	if (failure(s))
@@ -170,33 +142,26 @@ bool kvs__hand_over(struct kvs *kv, struct kvs__slot *slot, struct kvs__entry *e
 	if (!o)
 		return fail(s, KVS_ERR_NO_MEMORY, bytes);
 	o->entry = e;
-	kvs__note_handed_over(kv, slot, footprint);
-	if (is_renewed(e))
-		kvs__block_queued(kvs__entry_block(e));
+	kvs__note_handed_over(kv, slot, kvs__entry_footprint(&kv->pool, e));
 	push(s, o);
 	fetch_add_relaxed(&kv->snapshots.handed_over, 1);
 	return true;
 }
 
-static bool is_owed(struct kvs *kv, struct kvs__view view, struct kvs__entry *e,
-		    const struct kvs__entry *successor)
-{
-	uint32_t s = kvs__era_snapshot(view.era);
-
-	if (!successor && view.mode == KVS__LATE)
-		return load_seq_cst(&e->stamp) == s + 3; /* as its removal was settled */
-	if (successor && load_seq_cst(&successor->stamp) != s + 2)
-		return false; /* the removal lies before the cut */
-	return kvs__owe(&kv->cut, e, s);
-}
-
 KVS_COLD bool kvs__leave_to_snapshot(struct kvs *kv, struct kvs__slot *slot, struct kvs__view view,
 				     struct kvs__entry *e, const struct kvs__entry *successor)
 {
-	if (is_owed(kv, view, e, successor))
-		return kvs__hand_over(kv, slot, e);
-	keep_block(load_seq_cst(&kv->cut.running), e);
-	return false;
+	uint32_t s = kvs__era_snapshot(view.era);
+
+	if (!successor && view.mode == KVS__LATE) {
+		if (load_seq_cst(&e->stamp) != s + 3) /* as its removal was settled */
+			return false;
+	} else if (successor && load_seq_cst(&successor->stamp) != s + 2) {
+		return false; /* the removal lies before the cut */
+	} else if (!kvs__owe(&kv->cut, e, s)) {
+		return false;
+	}
+	return kvs__hand_over(kv, slot, e);
 }
 
 /* ---- begin ---- */
@@ -339,11 +304,11 @@ KVS_API int kvs_snapshot_part_begin(struct kvs_snapshot *s, struct kvs_snapshot_
 	return KVS_OK;
 }
 
-/* The entry has gone on: neither it, of @footprint, nor its node is kept any more. */
-static void owed_release(struct kvs *kv, struct owed *o, uint64_t footprint)
+/* The entry has gone on: @bytes are not kept any more. */
+static void owed_release(struct kvs *kv, struct owed *o, uint64_t bytes)
 {
 	owed_free(kv, o);
-	fetch_sub_seq_cst(&kv->snapshots.held, footprint + owed_node_bytes(kv));
+	fetch_sub_seq_cst(&kv->snapshots.held, bytes);
 }
 
 /* No batch to retire it by: it waits for the grace period of the snapshot's end. */
@@ -364,15 +329,15 @@ static void owed_retire(struct kvs_snapshot *s, struct owed *o)
 {
 	struct kvs *kv = s->kv;
 	struct kvs__slot *slot = kvs__slot_get(&kv->home);
-	uint64_t footprint = kvs__entry_footprint(&kv->pool, o->entry);
+	uint64_t bytes = owed_bytes(kv, o->entry);
 	struct kvs__batch *b = NULL;
 
-	let_block_go(s, o->entry);
 	if (kvs__entry_is_timed(o->entry)) {
-		fetch_add_relaxed(&kv->snapshots.retired, footprint);
+		fetch_add_relaxed(&kv->snapshots.retired,
+				  kvs__entry_footprint(&kv->pool, o->entry));
 		kvs__expiry_pass_on(kv, slot, o->entry);
 		kvs__maintainer_wake(kv);
-		owed_release(kv, o, footprint);
+		owed_release(kv, o, bytes);
 		return;
 	}
 	kvs__rcu_read_lock();
@@ -385,7 +350,7 @@ static void owed_retire(struct kvs_snapshot *s, struct owed *o)
 	}
 	kvs__rcu_read_unlock();
 	if (b)
-		owed_release(kv, o, footprint);
+		owed_release(kv, o, bytes);
 	else
 		owed_put_by(s, o);
 }
@@ -411,10 +376,10 @@ static void spent_free(struct kvs_snapshot *s)
 	kvs__rcu_wait(&kv->reclaim.worker); /* GP: from the unlinking of what is freed here */
 	while (o) {
 		struct owed *next = o->next;
-		uint64_t footprint = kvs__entry_footprint(&kv->pool, o->entry);
+		uint64_t bytes = owed_bytes(kv, o->entry);
 
 		kvs__entry_bury_many(&kv->pool, &o->entry, 1, KVS_REMOVED_DELETED);
-		owed_release(kv, o, footprint);
+		owed_release(kv, o, bytes);
 		o = next;
 	}
 }
