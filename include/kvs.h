@@ -1099,7 +1099,7 @@ KVS_API int kvs_thread_attach(struct kvs *kv);
  *
  * kvs_fork_before returns 0, KVS_ERR_IN_READ_SECTION or KVS_ERR_BUSY (on a thread of a store); on an error
  * nothing is held. kvs_fork_child starts new threads for every open store that had some: 0 or KVS_ERR_NO_MEMORY (also: no
- * thread to be had). A store without its threads works as if opened with KVS_OPEN_NO_THREADS: see kvs_run. After
+ * thread to be had, even if no store here has any: liburcu makes its own). A store without its threads works as if opened with KVS_OPEN_NO_THREADS: see kvs_run. After
  * KVS_ERR_NO_MEMORY the program's own call_rcu and urcu_bp_barrier must not be used in that child, and it must end by
  * _exit, until a kvs_open with threads has succeeded there. Callbacks of the program's own that were queued at the fork run in
  * the child on a thread of liburcu's, which stays; kvs_fork_child does not wait for them.

@@ -106,6 +106,8 @@ KVS_INLINE struct kvs__entry *header_make(const struct kvs__pool *pool, struct k
 		e = timed_init((struct kvs__timed *)e, deadline);
 		extent |= KVS__EXTENT_DEADLINE;
 	}
+	/* A block comes as it was freed, and a footprint looks at the mark. */
+	store_relaxed(&e->next, KVS__ENTRY_LIVE);
 	e->order = (order & ~KVS__KEY_LEN_MASK) | key.len;
 	store_relaxed(&e->version, 0);
 	store_relaxed(&e->stamp, 0);

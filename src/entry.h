@@ -295,7 +295,7 @@ KVS_INLINE void kvs__copy(void *to, const void *from, size_t n)
 }
 
 /*
- * kvs__entry_make - A private entry with copies of @key and @val; version and next are not set.
+ * kvs__entry_make - A private entry with copies of @key and @val; version is not set, and it leads nowhere.
  *
  * @val         data NULL: the value's bytes are left to the caller to write.
  * @heap        the calling thread's (arena.h). Returns NULL: no memory.

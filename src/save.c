@@ -60,8 +60,8 @@
  * To keep what is replaced as NAME.prev, between 3 and 4: link() gives NAME's file a second name of the same pattern, rename()
  * makes that NAME.prev, fsync of the directory. So there is a NAME.prev at every instant if there was one, and NAME is not
  * replaced before the disk has it under NAME.prev. After a crash in between, both are one file, or the second name is
- * left over: NAME has its file too, and the next save sweeps it. If there is no NAME, NAME.prev, which may be the last
- * copy, stays. Of two savers to one NAME at once each succeeds, and NAME.prev is a file that one of them found.
+ * left over: NAME has its file too, and the next save sweeps it, but not if NAME is a link, another user's or one that
+ * cannot be read. If there is no NAME, NAME.prev, which may be the last copy, stays. Of two savers to one NAME at once each succeeds, and NAME.prev is a file that one of them found.
  *
  * A child that is forked off in the progress function has copies of the descriptors, but the file is its parent's, and so
  * are the snapshot and the threads. If it returns from there its save ends with KVS_ERR_BUSY, and does nothing but close them.
