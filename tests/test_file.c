@@ -1379,19 +1379,23 @@ struct saving {
 	bool at_the_end; /* fork at the last call, or at the first before it */
 	bool forked;
 	pid_t child;
+	size_t fewer; /* descriptors that whatever watches the program closes in a child of its own accord */
 };
 
 /* Both go on. The parent waits, so that whatever the child does to the file comes before the file is finished. */
 static int fork_and_go_on(uint64_t done, uint64_t total, void *arg)
 {
 	struct saving *s = arg;
+	size_t descriptors;
 
 	if (s->forked || (done == total) != s->at_the_end)
 		return 0;
 	s->forked = true;
 	check_ok(kvs_fork_before());
+	descriptors = count_descriptors();
 	s->child = util_fork();
 	if (s->child == 0) {
+		s->fewer = descriptors - count_descriptors();
 		check_ok(kvs_fork_child());
 		return 0;
 	}
@@ -1433,7 +1437,7 @@ static void save_and_fork(uint32_t threads, bool at_the_end)
 	while (!s.forked && tries++ < 1000) { /* the other thread may have been quicker with all */
 		err = kvs_save(kv, in_dir("f"), &so);
 		if (s.forked && s.child == 0)
-			child_saves_itself(kv, err, &error, descriptors);
+			child_saves_itself(kv, err, &error, descriptors - s.fewer);
 		check_ok(err);
 	}
 	check(s.forked);
