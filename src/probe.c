@@ -28,11 +28,10 @@
 
 const kvs__head kvs__probe_nowhere = KVS__LINK_END | KVS__HEAD_LIVE;
 
-/* From a head that is not linked: from its nearest linked ancestor. */
+/* From a head that is not linked: as any lookup, by the size of now, in which the key's bucket may be one whose head is. */
 static KVS_NOINLINE uint64_t start_slow(struct kvs__probe *p)
 {
-	unsigned bits = kvs__size_bits(load_seq_cst(&p->table->size));
-	struct kvs__start s = kvs__start_slow(p->table, p->order >> (64 - bits), bits);
+	struct kvs__start s = kvs__start_of(p->table, p->order);
 
 	p->limit = kvs__link_limit(p->order, s.bits);
 	return s.word;

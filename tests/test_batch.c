@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "probe.h"
 #include "store.h"
 
 #define MANY 1000u
@@ -492,6 +493,83 @@ static void test_hits_and_misses_are_counted(void **state)
 	free(m);
 }
 
+/* ---- Between the steps of a lookup ------------------------------------------------------ */
+
+static uint64_t identity(const void *key, size_t len, void *ctx)
+{
+	uint64_t hash;
+
+	(void)ctx;
+	(void)len;
+	memcpy(&hash, key, sizeof(hash));
+	return hash;
+}
+
+/* The first key behind number @from whose order key has @top in its upper @bits, and a window from @least to @most. */
+static uint64_t find_key(struct kvs *kv, uint64_t from, unsigned bits, uint64_t top, uint64_t least,
+			 uint64_t most)
+{
+	struct kvs__target target;
+
+	for (;; from++) {
+		uint64_t window;
+
+		check_ok(kvs__target_of(kv, kvs_bytes(&from, sizeof(from)), &target));
+		window = kvs__order_window(target.wanted.order);
+		if (target.wanted.order >> (64 - bits) == top && window >= least && window <= most)
+			return from;
+	}
+}
+
+static void set_number(struct kvs *kv, uint64_t number)
+{
+	check_ok(kvs_set(kv, kvs_bytes(&number, sizeof(number)), kvs_bytes(&number, 8), NULL));
+}
+
+/*
+ * A key of a new bucket whose head is not linked yet is begun to be looked for; then the growth is withdrawn, and the
+ * key's bucket is the one that begins the table. An entry before it has a greater window.
+ */
+static void test_the_size_changes_back_within_a_lookup(void **state)
+{
+	struct kvs_options opts = KVS_OPTIONS_INIT;
+	const struct kvs__entry *found;
+	struct kvs__probe probe;
+	struct kvs__target target;
+	struct kvs__table *t;
+	struct kvs_slice key;
+	uint64_t wanted;
+	struct kvs *kv;
+
+	(void)state;
+	opts.shards = 1;
+	opts.flags = KVS_OPEN_NO_THREADS;
+	opts.hash = KVS_HASH_USER;
+	opts.hash_fn = identity;
+	check_ok(kvs_open(&opts, &kv));
+	t = &load_seq_cst(&kv->root)->table[0];
+	set_number(kv, find_key(kv, 1, 8, 0, 0, UINT64_MAX));
+	set_number(kv, find_key(kv, 1, 8, 1, 0x4000, UINT64_MAX));
+	wanted = find_key(kv, 1, 7, 1, 0, 0x1000);
+	set_number(kv, wanted);
+	key = kvs_bytes(&wanted, sizeof(wanted));
+	check_ok(kvs__target_of(kv, key, &target));
+	kvs__rcu_read_lock();
+	while (kvs__link_heads(t, 64))
+		;
+	kvs__rcu_read_unlock();
+	kvs__table_grow(t, KVS__BITS_MIN);
+	kvs__rcu_read_lock();
+	kvs__probe_begin(&probe, t, target.wanted.order);
+	check(kvs__shrink_begin(t));
+	kvs__probe_run(&probe, 1);
+	found = kvs__probe_answer(&probe, &key);
+	check(found != NULL);
+	check_u64(found->order, target.wanted.order);
+	kvs__rcu_read_unlock();
+	close_store(kv);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -505,6 +583,7 @@ int main(void)
 		cmocka_unit_test(test_memory_does_not_depend_on_the_size),
 		cmocka_unit_test(test_a_close_behind_the_last_item_is_not_told),
 		cmocka_unit_test(test_hits_and_misses_are_counted),
+		cmocka_unit_test(test_the_size_changes_back_within_a_lookup),
 	};
 
 	return util_main("batch", tests, ARRAY_LEN(tests));
