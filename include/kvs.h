@@ -1057,8 +1057,8 @@ KVS_API void kvs_file_close(struct kvs_file *file);
  *              timeout for epoll_wait().
  * Returns      0, KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY (another call that waits is under way, this one included, or
  *              "kvs-maint" is in its round; or on a thread of a store), KVS_ERR_INVALID_ARGUMENT, KVS_ERR_STORE_CLOSED.
- * Progress     Waits for the read sections open at the call, at most once, and only if something is deferred;
- *              with KVS_RUN_DONT_WAIT never.
+ * Progress     Waits for the read sections open at the call, at most once, and only if something is deferred or the
+ *              tables have grown or shrunk; with KVS_RUN_DONT_WAIT never.
  */
 KVS_API int kvs_run(struct kvs *kv, uint64_t budget, uint32_t flags, int *ret_next_ms);
 

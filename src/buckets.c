@@ -44,7 +44,7 @@ struct kvs__start kvs__start_slow(const struct kvs__table *t, uint64_t prefix, u
 		s.head = kvs__head_of(t, prefix, bits);
 		s.word = load_seq_cst(s.head);
 		s.bits = bits - zeros - 1;
-	} while (kvs__word_state(s.word) != KVS__HEAD_LIVE);
+	} while (!kvs__head_is_live(s.word));
 	return s;
 }
 
@@ -110,7 +110,8 @@ bool kvs__table_init(struct kvs__table *t, struct kvs__pages *pages, struct kvs_
 		}
 		store_release(&t->segment[s], heads);
 	}
-	store_release(load_acquire(&t->segment[0]), KVS__LINK_END | KVS__HEAD_LIVE);
+	store_release(load_acquire(&t->segment[0]),
+		      kvs__head_word_make(KVS__LINK_END, 0, KVS__HEAD_LIVE));
 	store_release(&t->link_next, 1);
 	store_release(&t->linked, 1);
 	store_release(&t->size, bits);
@@ -128,7 +129,7 @@ void kvs__table_link_all(struct kvs__table *t, unsigned bits_min)
 	while (prefix-- > 0) {
 		kvs__head *h = kvs__head_of(t, prefix, bits);
 
-		store_relaxed(h, link | KVS__HEAD_LIVE);
+		store_relaxed(h, kvs__head_word_make(link, 0, KVS__HEAD_LIVE));
 		link = kvs__link_make_head(h, prefix << (64 - bits));
 	}
 	t->bits_min = bits_min;

@@ -47,14 +47,26 @@ struct kvs__table {
 	KVS_LINE_ALIGNED kvs__u64 count;             /* entries (a) */
 	kvs__u64 link_next; /* heads claimed for linking so far, in the order of kvs__head_at (a) */
 	kvs__u64 linked;    /* heads linked now (s) */
-	kvs__u64 growths;   /* (s) */
-	kvs__u64 shrinks;   /* (s) */
+	kvs__u64
+		filled; /* heads whose filters were filled, since they had to cover what was there (s) */
+	kvs__u64 growths;        /* (s) */
+	kvs__u64 shrinks;        /* (s) */
 	kvs__u64 growths_failed; /* (s) */
 } KVS_LINE_ALIGNED;
 
 KVS_INLINE unsigned kvs__size_bits(uint32_t size)
 {
 	return size & 0xff;
+}
+
+/*
+ * kvs__size_stands - Has no head of a greater size than @size been in the list of @t since that was loaded as its size?
+ *
+ * In the same section. While a shrink has a flag there, heads of the greater size still are. (CONCURRENCY.md, Filters and sizes.)
+ */
+KVS_INLINE bool kvs__size_stands(const struct kvs__table *t, uint32_t size)
+{
+	return size == kvs__size_bits(size) && load_seq_cst(&t->size) == size;
 }
 
 /* kvs__segment_heads - How many heads segment @s has. */
@@ -77,7 +89,7 @@ KVS_INLINE kvs__head *kvs__head_of(const struct kvs__table *t, uint64_t prefix, 
 /* A start of a walk: a live head at or before the wanted order key. */
 struct kvs__start {
 	kvs__head *head;
-	uint64_t word; /* its link, loaded once */
+	uint64_t word; /* its own, loaded once */
 	unsigned bits; /* all entries up to the wanted one share so many bits with it */
 };
 
@@ -94,7 +106,7 @@ KVS_INLINE struct kvs__start kvs__start_of(const struct kvs__table *t, uint64_t 
 	s.head = kvs__head_of(t, prefix, bits);
 	s.word = load_seq_cst(s.head);
 	s.bits = bits;
-	if (unlikely(kvs__word_state(s.word) != KVS__HEAD_LIVE))
+	if (unlikely(!kvs__head_is_live(s.word)))
 		return kvs__start_slow(t, prefix, bits);
 	return s;
 }

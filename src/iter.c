@@ -22,7 +22,7 @@ struct kvs__walk kvs__walk_start(const struct kvs__table *t, uint64_t after,
 				 const struct kvs__clock *clock)
 {
 	struct kvs__start s = kvs__start_of(t, after << 16);
-	struct kvs__walk w = { t, after, s.word, clock, UINT64_MAX };
+	struct kvs__walk w = { t, after, kvs__head_word_link(s.word), clock, UINT64_MAX };
 
 	return w;
 }
@@ -61,7 +61,7 @@ struct kvs__entry *kvs__walk_next(struct kvs__walk *w)
 			if (unlikely(w->nodes == 0) &&
 			    kvs__walk_can_stop(w->table, w->link, &w->after))
 				return NULL;
-			w->link = load_seq_cst(kvs__link_head(w->link));
+			w->link = kvs__head_word_link(load_seq_cst(kvs__link_head(w->link)));
 			continue;
 		}
 		e = kvs__link_entry(w->link);

@@ -2,20 +2,28 @@
 /*
  * link.h - the one word that everything hangs on: a node's `next`.
  *
- *   63          49  48  47                       3  2     0
- *  +--------------+----+--------------------------+--------+
- *  | window       | H  | address of the successor | state  |
- *  +--------------+----+--------------------------+--------+
+ *              63          49  48  47                       3  2     0
+ *             +--------------+----+--------------------------+--------+
+ *  an entry's | window       | H  | address of the successor | state  |
+ *             +--------------+----+--------------------------+--------+
+ *    a head's | filter            | address of the successor | state  |
+ *             +-------------------+--------------------------+--------+
  *
  * state    of the node that HOLDS the word: what it is and whether it is marked.
  * address  of the successor; 0 at the end of the list.
  * H        the SUCCESSOR is a bucket head (also set at the end of the list).
- * window   15 bits of the SUCCESSOR's order key, from bit KVS__WINDOW_BIT down; all ones at the end.
+ * window   15 bits of the SUCCESSOR's order key, from bit KVS__WINDOW_SKIP down; all ones at the end.
+ * filter   a Bloom filter, one bit a key, of at least the entries up to the next head that is linked; 0 says that
+ *          there is none, so that the successor is a head (or the end).
  *
- * Window and H let a walker decide about the successor without touching it. Within a bucket of
+ * The filter lets a lookup that starts at a key's own head say "absent" from that head's line alone. Window and H let
+ * a walker decide about the successor without touching it: within a bucket of
  * at least KVS__WINDOW_SKIP order bits, all order bits above the window are the same for every
  * node up to the wanted one, so a successor whose window is greater than the wanted one lies
  * behind it: the key is absent, and a cache miss was saved.
+ *
+ * What walkers carry is a LINK: an entry's word, whatever its state; of a head's word they make one with the smallest
+ * window, which says nothing.
  *
  * This file is the only one that knows the bits.
  */
@@ -32,6 +40,7 @@ enum kvs__state {
 	KVS__ENTRY_LIVE = 0,
 	KVS__HEAD_LIVE = 1,    /* linked, lookups may start here */
 	KVS__HEAD_CLAIMED = 2, /* one thread is linking it; reachable from then on, no start yet */
+	KVS__HEAD_WATCHED = 3, /* live, and no insert has covered it since (list.c) */
 	KVS__HEAD_REMOVED = 4, /* marked, by shrink */
 	KVS__ENTRY_RENEWED =
 		4, /* marked, as the next, and the successor shows the same block (entry.h); no head's */
@@ -48,6 +57,8 @@ enum kvs__state {
 #define KVS__WINDOW_MAX ((uint64_t)0x7fff)
 #define KVS__WINDOW_SKIP 12 /* order bits above the window */
 #define KVS__LINK_END (KVS__WINDOW_MAX << KVS__WINDOW_SHIFT | KVS__LINK_HEAD)
+#define KVS__FILTER_SHIFT 48
+#define KVS__FILTER_FULL ((uint64_t)0xffff << KVS__FILTER_SHIFT)
 
 KVS_INLINE enum kvs__state kvs__word_state(uint64_t word)
 {
@@ -118,6 +129,47 @@ KVS_INLINE uint64_t kvs__link_make_head(const kvs__head *h, uint64_t order)
 {
 	return (uint64_t)(uintptr_t)h | KVS__LINK_HEAD |
 	       kvs__order_window(order) << KVS__WINDOW_SHIFT;
+}
+
+/* kvs__word_of_head - Is the holder of an unmarked word a head? */
+KVS_INLINE bool kvs__word_of_head(uint64_t word)
+{
+	return (word & KVS__STATE_MASK) != KVS__ENTRY_LIVE;
+}
+
+/* kvs__head_is_live - May lookups start at the head that holds @word? */
+KVS_INLINE bool kvs__head_is_live(uint64_t word)
+{
+	return (word & (KVS__STATE_MARKED | KVS__HEAD_LIVE)) == KVS__HEAD_LIVE;
+}
+
+/* kvs__filter_bit - The bit of an entry in its head's filter: from the end of the hash, which chooses no bucket. */
+KVS_INLINE uint64_t kvs__filter_bit(uint64_t order)
+{
+	return (uint64_t)1 << (order >> 17 | KVS__FILTER_SHIFT) % 64;
+}
+
+KVS_INLINE bool kvs__filter_lacks(uint64_t word, uint64_t order)
+{
+	return (word & kvs__filter_bit(order)) == 0;
+}
+
+/* kvs__filter_of - The filter in a head's word, in its place. */
+KVS_INLINE uint64_t kvs__filter_of(uint64_t word)
+{
+	return word & KVS__FILTER_FULL;
+}
+
+/* kvs__head_word_link - The link that a head's @word holds. Its window says nothing. */
+KVS_INLINE uint64_t kvs__head_word_link(uint64_t word)
+{
+	return (word & KVS__ADDRESS_MASK) | (kvs__filter_of(word) ? 0 : KVS__LINK_HEAD);
+}
+
+/* kvs__head_word_make - The word of a head in @state that @link follows; @filter covers what stands there, if entries do. */
+KVS_INLINE uint64_t kvs__head_word_make(uint64_t link, uint64_t filter, enum kvs__state state)
+{
+	return (link & KVS__ADDRESS_MASK) | (kvs__link_to_head(link) ? 0 : filter) | state;
 }
 
 #endif

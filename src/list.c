@@ -32,8 +32,21 @@
  *         before it ends (GP: from unlinking to free), and no address comes back as another node:
  *         a CAS that finds the expected link finds the same node.
  *
+ * INV-F1  The filter of a linked head has the bit of every entry, marked or not, between it and the next linked head;
+ *         it is empty if and only if that is the successor.
+ *
+ * FILTERS   An insert behind a head sets its bit by the CAS that links it; behind an entry it covers its key in the last head that it
+ * passed, before that CAS. A head that is linked among entries begins with a full filter, and so does the head before one that is removed:
+ * inserts under way may have covered their key elsewhere. A CAS after which a head follows a head empties the filter: an insert that has
+ * covered its key there and is not linked yet stands behind an entry that is marked by now, and will look again. So a filter that filled up is
+ * rid of what has left when its bucket becomes empty, unless a key stays there. Those with many bits are made anew by maintenance: it
+ * sets heads to watched, waits for a grace period, so that all inserts that did not see that are linked, then makes the filter of what it meets
+ * and puts it in place by a CAS. An insert that covers its key in a watched head takes the watch away, and that CAS fails.
+ *
  * PROGRESS  Lookup never retries. Find restarts when a CAS fails, that is, when another thread's
- * insert, replace, delete or unlink succeeded at that very link. Only writers unlink.
+ * insert, replace, delete or unlink succeeded at that very link, or, at a head, a cover or maintenance did: a cover adds one of 16 bits
+ * or ends a watch, and maintenance comes by once a pass. Or it restarts when there was nothing to cover, since another's unlinking or linking
+ * had succeeded. Only writers unlink.
  */
 #include "list.h"
 
@@ -42,6 +55,15 @@ bool kvs__pass_head(const struct kvs__table *t, uint64_t link, uint64_t order)
 	if (kvs__link_is_end(link))
 		return false;
 	return kvs__head_order(t, kvs__link_head(link)) <= order;
+}
+
+const struct kvs__entry *kvs__lookup_long(const struct kvs__table *t, uint64_t order,
+					  const unsigned char *key)
+{
+	struct kvs__start s = kvs__start_of(t, order);
+
+	return kvs__lookup_from(t, order, key, kvs__head_word_link(s.word),
+				kvs__window_limit(order, s.bits));
 }
 
 /* ---- lookup of what may have expired ---- */
@@ -76,11 +98,20 @@ static void settle_removal(const struct kvs__table *t, struct kvs__entry *e, uin
 		kvs__settle_delete(t->cut, e);
 }
 
-/* Take the marked node with link @word out from behind @pred. On success *pred_word is the new link. */
+/* The word of @pred_word's holder when @link follows it: a head keeps its filter, as long as entries follow. */
+KVS_INLINE uint64_t word_with(uint64_t pred_word, uint64_t link)
+{
+	if (kvs__word_of_head(pred_word))
+		return kvs__head_word_make(link, kvs__filter_of(pred_word),
+					   kvs__word_state(pred_word));
+	return kvs__word_link(link) | KVS__ENTRY_LIVE;
+}
+
+/* Take the marked entry with link @word out from behind @pred. On success *pred_word is the new word. */
 static bool unlink_next(kvs__u64 *pred, uint64_t *pred_word, uint64_t word)
 {
 	uint64_t expected = *pred_word;
-	uint64_t next = kvs__word_link(word) | kvs__word_state(expected);
+	uint64_t next = word_with(expected, word);
 
 	KVS_COUNT_STEP();
 	if (!cas_seq_cst(pred, &expected, next))
@@ -89,38 +120,108 @@ static bool unlink_next(kvs__u64 *pred, uint64_t *pred_word, uint64_t word)
 	return true;
 }
 
+/*
+ * INV-F1: the filter of @h gets the bits of @filter before an entry comes behind the entries that follow it, and is
+ * watched no more. false: none do any more, or it was removed; look again.
+ */
+static bool cover(kvs__head *h, uint64_t filter)
+{
+	uint64_t word = load_seq_cst(h);
+	uint64_t next;
+
+	do {
+		KVS_COUNT_STEP();
+		if (kvs__word_is_marked(word) || !kvs__filter_of(word))
+			return false;
+		next = word | filter;
+		if (kvs__word_state(word) == KVS__HEAD_WATCHED)
+			next ^= KVS__HEAD_WATCHED ^ KVS__HEAD_LIVE;
+	} while (next != word && !cas_seq_cst(h, &word, next));
+	return true;
+}
+
+/* The link that a head's @word holds, with its window. */
+static uint64_t link_with_window(const struct kvs__table *t, uint64_t word)
+{
+	uint64_t link = kvs__head_word_link(word);
+
+	if (kvs__link_is_end(link))
+		return KVS__LINK_END;
+	if (kvs__link_to_head(link))
+		return kvs__link_make_head(kvs__link_head(link),
+					   kvs__head_order(t, kvs__link_head(link)));
+	return kvs__link_make_entry(kvs__link_entry(link));
+}
+
+/* Take the removed head with @word out from behind p->pred. Its entries are the head's before it from now on: INV-F1. */
+static bool unlink_head(const struct kvs__table *t, struct kvs__place *p, uint64_t word)
+{
+	uint64_t link = link_with_window(t, word);
+	uint64_t expected = p->pred_word;
+	uint64_t next;
+
+	if (kvs__word_of_head(expected))
+		next = kvs__head_word_make(link, KVS__FILTER_FULL,
+					   kvs__head_is_live(expected) ? KVS__HEAD_LIVE
+								       : KVS__HEAD_CLAIMED);
+	else if (cover(p->head, KVS__FILTER_FULL))
+		next = kvs__word_link(link) | KVS__ENTRY_LIVE;
+	else
+		return false;
+	KVS_COUNT_STEP();
+	if (!cas_seq_cst(p->pred, &expected, next))
+		return false;
+	p->pred_word = next;
+	p->link = link;
+	return true;
+}
+
 enum step { STEP_ON, STEP_STOP, STEP_LOST };
 
 /* At a head: pass it, unlink it if shrink removed it, or stop before it. */
 static enum step step_head(const struct kvs__table *t, struct kvs__place *p, uint64_t order)
 {
-	kvs__head *h = kvs__link_head(p->pred_word);
+	kvs__head *h = kvs__link_head(p->link);
+	uint64_t at;
 	uint64_t word;
 
-	if (!kvs__pass_head(t, p->pred_word, order))
+	if (kvs__link_is_end(p->link)) {
+		p->link = KVS__LINK_END;
 		return STEP_STOP;
+	}
+	at = kvs__head_order(t, h);
+	if (at > order) {
+		p->link = kvs__link_make_head(h, at);
+		return STEP_STOP;
+	}
 	word = load_seq_cst(h);
 	if (kvs__word_is_marked(word))
-		return unlink_next(p->pred, &p->pred_word, word) ? STEP_ON : STEP_LOST;
+		return unlink_head(t, p, word) ? STEP_ON : STEP_LOST;
 	p->pred = h;
 	p->pred_word = word;
+	p->link = kvs__head_word_link(word);
+	p->head = h;
 	return STEP_ON;
 }
 
 /* At an entry before the run: pass it, unlink it if marked, or stop before it. */
 static enum step step_entry(const struct kvs__table *t, struct kvs__place *p, uint64_t order)
 {
-	struct kvs__entry *e = kvs__link_entry(p->pred_word);
+	struct kvs__entry *e = kvs__link_entry(p->link);
 	uint64_t word = load_seq_cst(&e->next);
 
 	if (kvs__word_is_marked(word) && kvs__order_key(e->order) <= kvs__order_key(order)) {
 		settle_removal(t, e, word);
+		p->link = kvs__word_link(word);
 		return unlink_next(p->pred, &p->pred_word, word) ? STEP_ON : STEP_LOST;
 	}
-	if (kvs__order_key(e->order) >= kvs__order_key(order))
+	if (kvs__order_key(e->order) >= kvs__order_key(order)) {
+		p->link = kvs__link_make_entry(e);
 		return STEP_STOP;
+	}
 	p->pred = &e->next;
 	p->pred_word = word;
+	p->link = word;
 	return STEP_ON;
 }
 
@@ -133,9 +234,11 @@ static bool find_run(const struct kvs__table *t, uint64_t order, struct kvs__pla
 
 	p->pred = s.head;
 	p->pred_word = s.word;
-	while (step == STEP_ON && kvs__link_window(p->pred_word) <= limit) {
+	p->link = kvs__head_word_link(s.word);
+	p->head = s.head;
+	while (step == STEP_ON && kvs__link_window(p->link) <= limit) {
 		KVS_COUNT_STEP();
-		if (kvs__link_to_head(p->pred_word))
+		if (kvs__link_to_head(p->link))
 			step = step_head(t, p, order);
 		else
 			step = step_entry(t, p, order);
@@ -155,9 +258,10 @@ static bool find_in_run(const struct kvs__table *t, const struct kvs__wanted *w,
 {
 	kvs__u64 *pred = p->pred;
 	uint64_t pred_word = p->pred_word;
+	uint64_t link = p->link;
 
-	while (is_in_run(pred_word, w->order)) {
-		struct kvs__entry *e = kvs__link_entry(pred_word);
+	while (is_in_run(link, w->order)) {
+		struct kvs__entry *e = kvs__link_entry(link);
 		uint64_t word = load_seq_cst(&e->next);
 
 		KVS_COUNT_STEP();
@@ -165,8 +269,11 @@ static bool find_in_run(const struct kvs__table *t, const struct kvs__wanted *w,
 			settle_removal(t, e, word);
 			if (!unlink_next(pred, &pred_word, word))
 				return false;
-			if (pred == p->pred)
+			link = kvs__word_link(word);
+			if (pred == p->pred) {
 				p->pred_word = pred_word;
+				p->link = link;
+			}
 			continue;
 		}
 		if (w->key && e->order == w->order &&
@@ -180,8 +287,26 @@ static bool find_in_run(const struct kvs__table *t, const struct kvs__wanted *w,
 		}
 		pred = &e->next;
 		pred_word = word;
+		link = word;
 	}
 	return true;
+}
+
+/* From the head of an empty bucket, with its window, the @link that leads to the next one; 0: not behind @order. */
+KVS_INLINE uint64_t link_behind_empty(const struct kvs__table *t, uint64_t link, uint64_t order,
+				      unsigned bits)
+{
+	uint64_t next = (order >> (64 - bits)) +
+			1; /* the next bucket, whose head is the next one, mostly */
+	kvs__head *h = kvs__link_head(link);
+	uint64_t at;
+
+	if (kvs__link_is_end(link))
+		return KVS__LINK_END;
+	if (likely(next >> bits == 0 && h == kvs__head_of(t, next, bits)))
+		return kvs__link_make_head(h, next << (64 - bits));
+	at = kvs__head_order(t, h);
+	return at > order ? kvs__link_make_head(h, at) : 0;
 }
 
 /*
@@ -192,18 +317,25 @@ KVS_INLINE bool find_straight(const struct kvs__table *t, const struct kvs__want
 			      struct kvs__place *ret)
 {
 	unsigned bits = kvs__size_bits(load_seq_cst(&t->size));
-	kvs__u64 *pred = kvs__head_of(t, w->order >> (64 - bits), bits);
-	uint64_t pred_word = load_seq_cst(pred);
+	kvs__head *head = kvs__head_of(t, w->order >> (64 - bits), bits);
+	kvs__u64 *pred = head;
+	uint64_t pred_word = load_seq_cst(head);
 	uint64_t limit = kvs__link_limit(w->order, bits);
+	uint64_t link = pred_word & KVS__ADDRESS_MASK;
 
-	if (unlikely(kvs__word_state(pred_word) != KVS__HEAD_LIVE))
+	if (unlikely(!kvs__head_is_live(pred_word)))
 		return false;
-	while (pred_word <= limit) {
-		struct kvs__entry *e = kvs__link_entry(pred_word);
+	if (!kvs__filter_of(pred_word)) {
+		link = link_behind_empty(t, link, w->order, bits);
+		*ret = (struct kvs__place){ head, pred_word, link, head, NULL, 0, NULL, 0 };
+		return link != 0;
+	}
+	while (link <= limit) {
+		struct kvs__entry *e = kvs__link_entry(link);
 		uint64_t word;
 
 		KVS_COUNT_STEP();
-		if (unlikely(kvs__link_to_head(pred_word)))
+		if (unlikely(kvs__link_to_head(link)))
 			return false;
 		word = load_seq_cst(&e->next);
 		if (unlikely(kvs__word_is_marked(word)))
@@ -211,17 +343,21 @@ KVS_INLINE bool find_straight(const struct kvs__table *t, const struct kvs__want
 		if (e->order == w->order &&
 		    kvs__bytes_equal(e->bytes, w->key, w->order & KVS__KEY_LEN_MASK)) {
 			kvs__settle(t->cut, e);
-			*ret = (struct kvs__place){ pred, pred_word, e, word, pred, pred_word };
+			*ret = (struct kvs__place){ pred, pred_word, link, head,
+						    e,    word,      pred, pred_word };
 			return true;
 		}
-		if (kvs__order_key(e->order) > kvs__order_key(w->order))
+		if (kvs__order_key(e->order) > kvs__order_key(w->order)) {
+			link = kvs__link_make_entry(e);
 			break;
+		}
 		if (unlikely(kvs__order_key(e->order) == kvs__order_key(w->order)))
 			return false;
 		pred = &e->next;
 		pred_word = word;
+		link = word;
 	}
-	*ret = (struct kvs__place){ .pred = pred, .pred_word = pred_word };
+	*ret = (struct kvs__place){ pred, pred_word, link, head, NULL, 0, NULL, 0 };
 	return true;
 }
 
@@ -239,10 +375,17 @@ void kvs__find(const struct kvs__table *t, const struct kvs__wanted *w, struct k
 bool kvs__insert_at(const struct kvs__table *t, const struct kvs__place *p, struct kvs__entry *e)
 {
 	uint64_t expected = p->pred_word;
+	uint64_t next = kvs__link_make_entry(e) | KVS__ENTRY_LIVE;
 
-	store_relaxed(&e->next, kvs__word_link(expected) | KVS__ENTRY_LIVE);
+	store_relaxed(&e->next, kvs__word_link(p->link) | KVS__ENTRY_LIVE);
+	if (kvs__word_of_head(expected))
+		next = kvs__head_word_make(next,
+					   kvs__filter_of(expected) | kvs__filter_bit(e->order),
+					   kvs__word_state(expected));
+	else if (!cover(p->head, kvs__filter_bit(e->order)))
+		return false;
 	/* LP(insert). PAIRS(L1): the entry's fields are written before any walker can load its address. */
-	if (!cas_seq_cst(p->pred, &expected, kvs__link_make_entry(e) | kvs__word_state(expected)))
+	if (!cas_seq_cst(p->pred, &expected, next))
 		return false;
 	kvs__settle(t->cut, e);
 	return true;
@@ -304,7 +447,7 @@ static void head_set_state(kvs__head *h, enum kvs__state state)
 {
 	uint64_t word = load_seq_cst(h);
 
-	while (!cas_seq_cst(h, &word, kvs__word_link(word) | state))
+	while (!cas_seq_cst(h, &word, (word & ~KVS__STATE_MASK) | state))
 		KVS_COUNT_STEP();
 }
 
@@ -315,17 +458,19 @@ static void head_link(struct kvs__table *t, kvs__head *h, uint64_t order)
 	struct kvs__place p;
 
 	/* INV-B2: the claim; whoever loses it goes on without the head. */
-	if (!cas_seq_cst(h, &empty, KVS__LINK_END | KVS__HEAD_CLAIMED))
+	if (!cas_seq_cst(h, &empty, kvs__head_word_make(KVS__LINK_END, 0, KVS__HEAD_CLAIMED)))
 		return;
 	do {
 		while (!find_run(t, order, &p))
 			KVS_COUNT_STEP();
 		expected = p.pred_word;
-		store_seq_cst(h, kvs__word_link(expected) | KVS__HEAD_CLAIMED);
+		store_seq_cst(h, kvs__head_word_make(p.link, KVS__FILTER_FULL, KVS__HEAD_CLAIMED));
 	} while (!cas_seq_cst(p.pred, &expected,
-			      kvs__link_make_head(h, order) | kvs__word_state(expected)));
+			      word_with(expected, kvs__link_make_head(h, order))));
 	head_set_state(h, KVS__HEAD_LIVE);
 	fetch_add_relaxed(&t->linked, 1);
+	if (!kvs__link_to_head(p.link))
+		fetch_add_relaxed(&t->filled, 1);
 }
 
 uint64_t kvs__link_heads(struct kvs__table *t, uint64_t want)
@@ -349,13 +494,14 @@ static void head_remove(struct kvs__table *t, kvs__head *h, uint64_t order)
 	struct kvs__place ignored;
 
 	/* Claimed now: its claimer was lost in a fork, perhaps when it had linked it. */
-	if (was != KVS__HEAD_LIVE && was != KVS__HEAD_CLAIMED)
+	if (was != KVS__HEAD_LIVE && was != KVS__HEAD_CLAIMED && was != KVS__HEAD_WATCHED)
 		return;
 	head_set_state(h, KVS__HEAD_REMOVED);
 	while (!find_run(t, order, &ignored))
 		KVS_COUNT_STEP();
-	if (was == KVS__HEAD_LIVE)
+	if (was != KVS__HEAD_CLAIMED)
 		fetch_sub_relaxed(&t->linked, 1);
+	fetch_add_relaxed(&t->filled, 1); /* of the head before it, mostly */
 }
 
 bool kvs__unlink_heads(struct kvs__table *t, uint64_t first, uint64_t count)
@@ -371,4 +517,71 @@ bool kvs__unlink_heads(struct kvs__table *t, uint64_t first, uint64_t count)
 		head_remove(t, h, order);
 	}
 	return i < heads;
+}
+
+/* ---- filters ---- */
+
+#define WATCH_BITS 4 /* two entries or three, in few buckets */
+
+static uint64_t heads_from(const struct kvs__table *t, uint64_t end)
+{
+	uint64_t heads = kvs__table_buckets(t);
+
+	return end < heads ? end : heads;
+}
+
+uint64_t kvs__watch_heads(struct kvs__table *t, uint64_t first, uint64_t end)
+{
+	uint64_t i;
+
+	end = heads_from(t, end);
+	for (i = first; i < end; i++) {
+		uint64_t order;
+		kvs__head *h = kvs__head_at(t, i, &order);
+		uint64_t word = load_seq_cst(h);
+
+		/* One attempt: whoever changed it meanwhile gives it another occasion. */
+		if (__builtin_popcountll(kvs__filter_of(word)) >= WATCH_BITS &&
+		    kvs__word_state(word) == KVS__HEAD_LIVE)
+			(void)cas_seq_cst(h, &word, word ^ KVS__HEAD_LIVE ^ KVS__HEAD_WATCHED);
+	}
+	return end > first ? end - first : 0;
+}
+
+/* The filter of what follows the head that holds @word, up to the next head. */
+static uint64_t filter_anew(uint64_t word, uint64_t *nodes)
+{
+	uint64_t link = kvs__head_word_link(word);
+	uint64_t filter = 0;
+
+	while (!kvs__link_to_head(link)) {
+		const struct kvs__entry *e = kvs__link_entry(link);
+
+		KVS_COUNT_STEP();
+		++*nodes;
+		filter |= kvs__filter_bit(e->order);
+		link = load_seq_cst(&e->next);
+	}
+	return filter;
+}
+
+uint64_t kvs__tighten_heads(struct kvs__table *t, uint64_t first, uint64_t end)
+{
+	uint64_t nodes = 0;
+	uint64_t i;
+
+	end = heads_from(t, end);
+	for (i = first; i < end; i++) {
+		uint64_t order;
+		kvs__head *h = kvs__head_at(t, i, &order);
+		uint64_t word = load_seq_cst(h);
+
+		nodes++;
+		if (kvs__word_state(word) == KVS__HEAD_WATCHED)
+			(void)cas_seq_cst(h, &word,
+					  kvs__head_word_make(kvs__head_word_link(word),
+							      filter_anew(word, &nodes),
+							      KVS__HEAD_LIVE));
+	}
+	return nodes;
 }

@@ -40,7 +40,7 @@ KVS_INLINE const struct kvs__entry *kvs__lookup_from(const struct kvs__table *t,
 		if (unlikely(kvs__link_to_head(link))) {
 			if (!kvs__pass_head(t, link, order))
 				return NULL;
-			link = load_seq_cst(kvs__link_head(link));
+			link = kvs__head_word_link(load_seq_cst(kvs__link_head(link)));
 			continue;
 		}
 		e = kvs__link_entry(link);
@@ -110,20 +110,30 @@ KVS_INLINE enum kvs__met kvs__straight_from(const struct kvs__table *t, uint64_t
  * kvs__lookup_straight - kvs__lookup for the case that is nearly always the case; inside a section.
  *
  * KVS__MET_IT, with the entry in @ret, and KVS__MET_NOTHING are kvs__lookup's answers. KVS__MET_MORE is none:
- * a bucket whose head is not linked yet, a head within the bucket, a mark or a missing stamp was met, and
- * kvs__lookup has to say.
+ * a bucket whose head is not linked yet, a head within the bucket, a mark or a missing stamp was met, or the table
+ * was growing or shrinking, and kvs__lookup has to say.
+ *
+ * LP(lookup, filter)  the load of the head's word, whose filter lacks the key.
  */
 KVS_INLINE enum kvs__met kvs__lookup_straight(const struct kvs__table *t, uint64_t order,
 					      const unsigned char *key, size_t key_len,
 					      const struct kvs__entry **ret)
 {
-	unsigned bits = kvs__size_bits(load_seq_cst(&t->size));
-	uint64_t link = load_seq_cst(kvs__head_of(t, order >> (64 - bits), bits));
+	uint32_t size = load_seq_cst(&t->size);
+	unsigned bits = kvs__size_bits(size);
+	uint64_t word = load_seq_cst(kvs__head_of(t, order >> (64 - bits), bits));
 
-	if (unlikely(kvs__word_state(link) != KVS__HEAD_LIVE))
+	if (unlikely(!kvs__head_is_live(word)))
 		return KVS__MET_MORE;
-	return kvs__straight_from(t, order, key, key_len, link, kvs__link_limit(order, bits), ret);
+	if (kvs__filter_lacks(word, order))
+		return likely(kvs__size_stands(t, size)) ? KVS__MET_NOTHING : KVS__MET_MORE;
+	return kvs__straight_from(t, order, key, key_len, word & KVS__ADDRESS_MASK,
+				  kvs__link_limit(order, bits), ret);
 }
+
+/* kvs__lookup_long - kvs__lookup in a bucket whose head is not linked yet. */
+const struct kvs__entry *kvs__lookup_long(const struct kvs__table *t, uint64_t order,
+					  const unsigned char *key);
 
 /*
  * kvs__lookup - The live entry of a key, or NULL. Reads only, never retries. Inside a section.
@@ -135,9 +145,16 @@ KVS_INLINE enum kvs__met kvs__lookup_straight(const struct kvs__table *t, uint64
 KVS_INLINE const struct kvs__entry *kvs__lookup(const struct kvs__table *t, uint64_t order,
 						const unsigned char *key)
 {
-	struct kvs__start s = kvs__start_of(t, order);
+	uint32_t size = load_seq_cst(&t->size);
+	unsigned bits = kvs__size_bits(size);
+	uint64_t word = load_seq_cst(kvs__head_of(t, order >> (64 - bits), bits));
 
-	return kvs__lookup_from(t, order, key, s.word, kvs__window_limit(order, s.bits));
+	if (unlikely(!kvs__head_is_live(word)))
+		return kvs__lookup_long(t, order, key);
+	if (kvs__filter_lacks(word, order) && likely(kvs__size_stands(t, size)))
+		return NULL; /* LP(lookup, filter) was the load of word */
+	return kvs__lookup_from(t, order, key, kvs__head_word_link(word),
+				kvs__window_limit(order, bits));
 }
 
 /*
@@ -151,12 +168,14 @@ const struct kvs__entry *kvs__lookup_timed(const struct kvs__clock *c, const str
 					   const struct kvs__entry *e);
 
 /*
- * A place in the list, as kvs__find left it. pred is the link that a new key is put behind: its
+ * A place in the list, as kvs__find left it. pred is the word that a new key is put behind: its
  * holder's order key is smaller than the wanted one, its successor's is not.
  */
 struct kvs__place {
 	kvs__u64 *pred;
 	uint64_t pred_word;
+	uint64_t link;            /* what pred_word leads to, with its window */
+	kvs__head *head;          /* the last head before the place: pred itself, or before it */
 	struct kvs__entry *match; /* the live entry of the key, or NULL */
 	uint64_t match_word;      /* its link, unmarked */
 	kvs__u64 *match_pred;     /* the link that leads to it */
@@ -191,6 +210,16 @@ bool kvs__replace_at(const struct kvs__table *t, const struct kvs__place *p, str
  * @owed        near a cut: the mark says that the removal's stamp is owed, and it is settled before the unlinking.
  */
 bool kvs__delete_at(const struct kvs__table *t, const struct kvs__place *p, bool owed);
+
+/*
+ * Filters that have become worse than they need be, in two passes over the heads with linking indices from @first to @end, and a grace
+ * period between them; inside a section each, by one thread at a time, and with no shrink under way:
+ *   kvs__watch_heads     heads with many bits in their filters are watched from now on
+ *   kvs__tighten_heads   filters of heads that no insert has covered since are made anew
+ * Heads that are not there are left out. Both return about how many nodes were looked at.
+ */
+uint64_t kvs__watch_heads(struct kvs__table *t, uint64_t first, uint64_t end);
+uint64_t kvs__tighten_heads(struct kvs__table *t, uint64_t first, uint64_t end);
 
 /* kvs__link_heads - Claim and link up to @want heads that a growth added. Inside a section. Returns how many. */
 uint64_t kvs__link_heads(struct kvs__table *t, uint64_t want);

@@ -128,7 +128,7 @@ static void prefetch_first(const struct pending *p)
 	unsigned bits = kvs__size_bits(load_relaxed(&p->table->size));
 	uint64_t word = load_relaxed(kvs__head_of(p->table, p->entry->order >> (64 - bits), bits));
 
-	if (!kvs__link_to_head(word))
+	if (kvs__filter_of(word))
 		__builtin_prefetch(kvs__link_entry(word), 1);
 }
 

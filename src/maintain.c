@@ -18,12 +18,17 @@
  * a grace period and then forgets the shrink. A reader that stalls in either holds back neither the rest of a
  * round nor growth.
  *
+ * FILTERS  Where a head was linked among entries, or one removed, a filter is full; where keys have gone, one may be fuller than it need be
+ * (list.c). When heads were filled, or as many entries have gone as there are buckets, and the tables have been
+ * calm for a while, filters with many bits are made anew in two passes over the heads, with a grace period between them. It can wait: full
+ * filters are sound, and while keys stream in there is better use for the time.
+ *
  * GIVING BACK  A chunk whose last block is freed goes back at once (arena.c). What random deletes leave are pages.
  * They are looked for only when the arena has held a quarter more than what is in use for ROOMY_MS: what overwrites free is
  * soon taken again, and giving it back would cost a page fault each and the huge pages besides.
  *
  * GRACE PERIODS  The worker's, where there is one. Else kvs_run waits for one itself, at most one a call: what
- * is parked becomes ripe by it, and a shrink that waits goes on.
+ * is parked becomes ripe by it, and a shrink that waits goes on, or the making of filters.
  */
 #include "maintain.h"
 
@@ -34,6 +39,7 @@
 
 #define LINK_PIECE 64u    /* heads linked in one read section */
 #define SHRINK_PIECE 256u /* heads unlinked in one read section */
+#define FILTER_PIECE 256u /* heads whose filters are looked at in one read section */
 #define SHRINK_LOAD 8u    /* shrink below 1/8 key a bucket; growth begins above 1 */
 #define ROUND_BUDGET ((uint64_t)1 << 14)
 #define TRIM_SPANS 16u      /* looked at in one piece */
@@ -42,6 +48,10 @@
 #define ROOMY_BYTES                                                                                \
 	(KVS__ARENA_CHUNK + ((uint64_t)1 << 20)) /* a chunk is mapped before it is full */
 #define ROOMY_MS 200u
+#define CALM_LOOKS                                                                                 \
+	4u /* so many looks that found few entries more or less than the one before; mostly a tick apart */
+#define CALM_SHARE 4096u /* few: one in so many, */
+#define CALM_FEW 64u     /* and so many */
 
 /* When there is more to do. */
 enum next { NEXT_NOW, NEXT_TICK, NEXT_WRITE };
@@ -51,6 +61,7 @@ struct round {
 	struct kvs__root *root;
 	uint64_t now_ms;
 	uint64_t budget; /* steps left */
+	bool may_wait;   /* a grace period that is asked for will come */
 	enum next next;
 };
 
@@ -180,16 +191,33 @@ unsigned kvs__maintain_shrink(struct kvs *kv, struct kvs__root *root)
 	return n;
 }
 
+static uint64_t entries_gone(const struct kvs *kv)
+{
+	const struct kvs__slot *s;
+	uint64_t gone = 0;
+
+	for (s = load_acquire(&kv->home.slots); s; s = s->next)
+		gone += load_relaxed(&s->deletes) + load_relaxed(&s->expirations);
+	return gone;
+}
+
 void kvs__maintain_forget(struct kvs *kv)
 {
 	kv->maintainer.shrink = KVS__SHRINK_NONE;
+	kv->maintainer.filters = (struct kvs__filters){ .done.gone = entries_gone(kv) };
+}
+
+static bool awaits_gp(const struct kvs__maintainer *m)
+{
+	return m->shrink != KVS__SHRINK_NONE && m->shrink != KVS__FILTERS_WATCH &&
+	       !load_seq_cst(&m->gp_over);
 }
 
 void kvs__maintain_adopt(struct kvs *kv)
 {
 	struct kvs__maintainer *m = &kv->maintainer;
 
-	if (m->shrink == KVS__SHRINK_NONE || load_seq_cst(&m->gp_over))
+	if (!awaits_gp(m))
 		return;
 	kvs__rcu_wait(&kv->reclaim.worker);
 	store_seq_cst(&m->gp_over, 1);
@@ -236,12 +264,109 @@ static void shrink(struct round *r)
 			shrink_wait(r->kv, KVS__SHRINK_GP_1);
 	} else if (over && m->shrink == KVS__SHRINK_GP_1) {
 		shrink_commit(r);
-	} else if (over) {
+	} else if (over && m->shrink == KVS__SHRINK_GP_2) {
 		end_all(r->root);
 		m->shrink = KVS__SHRINK_NONE;
 	}
-	if (m->shrink != KVS__SHRINK_NONE)
+	if (m->shrink == KVS__SHRINK_GP_1 || m->shrink == KVS__SHRINK_GP_2)
 		again(r, NEXT_TICK);
+}
+
+/* ---- filters ---- */
+
+struct look {
+	struct kvs__filters_wear wear;
+	uint64_t buckets;
+	uint64_t entries;
+	bool linked; /* all heads are */
+};
+
+static struct look look_at(const struct kvs *kv, const struct kvs__root *root)
+{
+	struct look l = { .linked = true };
+	uint64_t i;
+
+	for (i = 0; i < root->shards; i++) {
+		const struct kvs__table *t = &root->table[i];
+		uint64_t buckets = kvs__table_buckets(t);
+
+		l.wear.full += load_relaxed(&t->filled);
+		l.buckets += buckets;
+		l.entries += load_seq_cst(&t->count);
+		l.linked &= load_seq_cst(&t->link_next) >= buckets;
+	}
+	l.wear.gone = entries_gone(kv);
+	return l;
+}
+
+/* Have few entries come or gone for a while? Looks, not time: a program that calls kvs_run says how long that is. */
+static bool is_calm(struct kvs__filters *f, uint64_t entries)
+{
+	uint64_t moved = entries > f->entries ? entries - f->entries : f->entries - entries;
+
+	f->calm = moved <= f->entries / CALM_SHARE + CALM_FEW ? f->calm + 1 : 0;
+	f->entries = entries;
+	return f->calm >= CALM_LOOKS;
+}
+
+static bool filters_begin(struct round *r)
+{
+	struct kvs__filters *f = &r->kv->maintainer.filters;
+	struct look l = look_at(r->kv, r->root);
+
+	if (l.wear.full == f->done.full && l.wear.gone - f->done.gone < l.buckets)
+		return false;
+	again(r, NEXT_TICK);
+	if (!l.linked || !is_calm(f, l.entries))
+		return false;
+	*f = (struct kvs__filters){ .done = f->done, .doing = l.wear };
+	r->kv->maintainer.shrink = KVS__FILTERS_WATCH;
+	return true;
+}
+
+typedef uint64_t filters_fn(struct kvs__table *t, uint64_t first, uint64_t end);
+
+/* One pass over all heads, as far as the round goes. true: it is over. */
+static bool filters_pass(struct round *r, filters_fn *fn)
+{
+	struct kvs__filters *f = &r->kv->maintainer.filters;
+
+	while (f->shard < r->root->shards && may_go_on(r)) {
+		struct kvs__table *t = &r->root->table[f->shard];
+
+		kvs__rcu_read_lock();
+		spend(r, fn(t, f->head, f->head + FILTER_PIECE));
+		kvs__rcu_read_unlock();
+		f->head += FILTER_PIECE;
+		if (f->head >= kvs__table_buckets(t)) {
+			f->head = 0;
+			f->shard++;
+		}
+	}
+	if (f->shard < r->root->shards) {
+		again(r, NEXT_NOW);
+		return false;
+	}
+	f->shard = 0;
+	return true;
+}
+
+static void filters(struct round *r)
+{
+	struct kvs__maintainer *m = &r->kv->maintainer;
+	bool over = load_seq_cst(&m->gp_over);
+
+	if (!r->may_wait || (m->shrink == KVS__SHRINK_NONE && !filters_begin(r)))
+		return;
+	if (m->shrink == KVS__FILTERS_WATCH && filters_pass(r, kvs__watch_heads)) {
+		shrink_wait(r->kv, KVS__FILTERS_GP);
+		again(r, NEXT_TICK);
+	} else if (m->shrink == KVS__FILTERS_GP && !over) {
+		again(r, NEXT_TICK);
+	} else if (m->shrink == KVS__FILTERS_GP && filters_pass(r, kvs__tighten_heads)) {
+		m->filters.done = m->filters.doing;
+		m->shrink = KVS__SHRINK_NONE;
+	}
 }
 
 /* ---- giving back ---- */
@@ -339,6 +464,7 @@ static void round_held(struct round *r)
 		spend(r, n);
 	}
 	shrink(r);
+	filters(r);
 	trim(r);
 	if (root_has_work(r->root))
 		again(r, r->budget ? NEXT_TICK : NEXT_NOW);
@@ -366,7 +492,7 @@ static void expire(struct round *r)
 
 static void round_begin(struct round *r, struct kvs *kv, uint64_t budget)
 {
-	*r = (struct round){ .kv = kv, .budget = budget, .next = NEXT_WRITE };
+	*r = (struct round){ .kv = kv, .budget = budget, .may_wait = true, .next = NEXT_WRITE };
 	r->now_ms = kvs__maintain_now_ms(kv);
 	expire(r);
 	if (kvs__slots_take_over(&kv->home, &kv->reclaim))
@@ -415,13 +541,13 @@ static int next_ms(const struct kvs *kv, enum next next)
 static void wait_once(struct kvs *kv)
 {
 	struct kvs__maintainer *m = &kv->maintainer;
-	bool shrinks = m->shrink != KVS__SHRINK_NONE && !load_seq_cst(&m->gp_over);
+	bool awaits = awaits_gp(m);
 
 	kvs__reclaim_watch(&kv->reclaim, kvs__maintain_now_ms(kv));
-	if (!kvs__reclaim_ripen(&kv->reclaim) && shrinks)
-		kvs__rcu_wait(&kv->reclaim.worker); /* GP of the shrink */
+	if (!kvs__reclaim_ripen(&kv->reclaim) && awaits)
+		kvs__rcu_wait(&kv->reclaim.worker); /* GP of the shrink, or of the filters */
 	kvs__reclaim_watch_end(&kv->reclaim);
-	if (shrinks)
+	if (awaits)
 		store_seq_cst(&m->gp_over, 1);
 }
 
@@ -436,6 +562,7 @@ static uint64_t run_held(struct round *r, struct kvs *kv, uint64_t budget, uint3
 	uint64_t waited = 0;
 
 	round_begin(r, kv, budget);
+	r->may_wait = waits || kv->maintainer.runs || kvs__rcu_worker_runs(&kv->reclaim.worker);
 	if (kvs__rcu_worker_runs(&kv->reclaim.worker))
 		kvs__reclaim_watch(&kv->reclaim, r->now_ms);
 	free_ripe(r);

@@ -26,7 +26,7 @@
  */
 #include "probe.h"
 
-const kvs__head kvs__probe_nowhere = KVS__LINK_END | KVS__HEAD_LIVE;
+const kvs__head kvs__probe_nowhere = KVS__HEAD_LIVE; /* nothing follows it */
 
 /* From a head that is not linked: as any lookup, by the size of now, in which the key's bucket may be one whose head is. */
 static KVS_NOINLINE uint64_t start_slow(struct kvs__probe *p)
@@ -34,7 +34,7 @@ static KVS_NOINLINE uint64_t start_slow(struct kvs__probe *p)
 	struct kvs__start s = kvs__start_of(p->table, p->order);
 
 	p->limit = kvs__link_limit(p->order, s.bits);
-	return s.word;
+	return kvs__head_word_link(s.word);
 }
 
 /*
@@ -61,12 +61,15 @@ KVS_INLINE bool start(struct kvs__probe *p)
 {
 	uint64_t word = load_seq_cst(p->head);
 
-	if (unlikely(kvs__word_state(word) != KVS__HEAD_LIVE))
-		word = start_slow(p);
-	p->link = word;
-	if (unlikely(word > p->limit) || unlikely(kvs__link_to_head(word)))
+	p->link = kvs__head_word_link(word);
+	if (unlikely(!kvs__head_is_live(word)))
+		p->link = start_slow(p);
+	else if (kvs__filter_lacks(word, p->order) &&
+		 (!p->table || kvs__size_stands(p->table, p->size)))
+		p->link = KVS__LINK_END;
+	if (kvs__link_to_head(p->link))
 		return false;
-	__builtin_prefetch(kvs__link_entry(word));
+	__builtin_prefetch(kvs__link_entry(p->link));
 	return true;
 }
 

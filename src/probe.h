@@ -16,6 +16,7 @@ struct kvs__probe {
 		uint64_t link;         /* after it: to the node to go on from */
 	};
 	const struct kvs__table *table;
+	uint32_t size; /* of the table when it was begun */
 };
 
 extern KVS_HIDDEN const kvs__head kvs__probe_nowhere;
@@ -23,9 +24,11 @@ extern KVS_HIDDEN const kvs__head kvs__probe_nowhere;
 /* kvs__probe_begin - Begin to look for a key of that @order in @t: its head is being fetched when this returns. */
 KVS_INLINE void kvs__probe_begin(struct kvs__probe *p, const struct kvs__table *t, uint64_t order)
 {
-	unsigned bits = kvs__size_bits(load_seq_cst(&t->size));
+	uint32_t size = load_seq_cst(&t->size);
+	unsigned bits = kvs__size_bits(size);
 
 	p->order = order;
+	p->size = size;
 	p->limit = kvs__link_limit(order, bits);
 	p->head = kvs__head_of(t, order >> (64 - bits), bits);
 	p->table = t;
@@ -39,6 +42,7 @@ KVS_INLINE void kvs__probe_skip(struct kvs__probe *p)
 	p->limit = 0;
 	p->head = &kvs__probe_nowhere;
 	p->table = NULL;
+	p->size = 0;
 }
 
 /* kvs__probe_run - Go on with @n lookups that were begun in this section, until each is at its key's place. */

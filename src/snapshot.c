@@ -510,10 +510,9 @@ static void keep(struct kvs_snapshot_part *p, const struct kvs__entry *e)
 /* Fetch what the next buckets begin with, while this one is worked on. */
 static void prefetch_bucket(const struct kvs__table *t, uint64_t prefix, unsigned bits)
 {
-	uint64_t word =
-		prefix >> bits ? KVS__LINK_END : load_relaxed(kvs__head_of(t, prefix, bits));
+	uint64_t word = prefix >> bits ? 0 : load_relaxed(kvs__head_of(t, prefix, bits));
 
-	if (!kvs__link_to_head(word)) {
+	if (kvs__filter_of(word)) {
 		__builtin_prefetch(kvs__link_entry(word), 1);
 		__builtin_prefetch((char *)kvs__link_entry(word) + KVS_LINE);
 	}
@@ -538,7 +537,7 @@ static struct kvs__entry *walk_next(struct step_walk *w, uint64_t *ret_word)
 		if (kvs__link_is_end(w->link) || (w->nodes >= KVS__SECTION_NODES &&
 						  kvs__walk_can_stop(w->table, w->link, &w->after)))
 			return NULL;
-		w->link = load_seq_cst(kvs__link_head(w->link));
+		w->link = kvs__head_word_link(load_seq_cst(kvs__link_head(w->link)));
 	}
 	w->nodes++;
 	e = kvs__link_entry(w->link);
@@ -573,7 +572,10 @@ static bool walk_section(struct kvs_snapshot_part *p)
 	const struct kvs__table *t = &root->table[p->shard];
 	struct kvs__start start = kvs__start_of(t, p->after << 16);
 	unsigned bits = kvs__size_bits(load_seq_cst(&t->size));
-	struct step_walk w = { t, bits, (p->after << 16) >> (64 - bits), start.word, p->after, 0 };
+	struct step_walk w = {
+		t,        bits, (p->after << 16) >> (64 - bits), kvs__head_word_link(start.word),
+		p->after, 0
+	};
 	struct kvs__entry *e;
 	uint64_t run = 0;
 	uint64_t word;

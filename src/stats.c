@@ -25,7 +25,7 @@ static uint64_t chain_length(const struct kvs__table *t, uint64_t prefix, unsign
 {
 	uint64_t order = prefix << (64 - bits);
 	struct kvs__start s = kvs__start_of(t, order);
-	uint64_t link = s.word;
+	uint64_t link = kvs__head_word_link(s.word);
 	uint64_t n = 0;
 
 	while (!kvs__link_is_end(link)) {
@@ -34,7 +34,7 @@ static uint64_t chain_length(const struct kvs__table *t, uint64_t prefix, unsign
 		if (kvs__link_to_head(link)) {
 			if (kvs__head_order(t, kvs__link_head(link)) >> (64 - bits) > prefix)
 				break;
-			link = load_seq_cst(kvs__link_head(link));
+			link = kvs__head_word_link(load_seq_cst(kvs__link_head(link)));
 			continue;
 		}
 		e = kvs__link_entry(link);

@@ -22,11 +22,29 @@ struct kvs__version_counter {
 		next; /* (a) steps by the number of shards, so that none is repeated in a store */
 };
 
-/* A shrink of all tables that are too large, on its way (maintain.c). */
+/* A shrink of all tables that are too large, on its way, or filters that are made anew: one at a time (maintain.c). */
 enum kvs__shrink_state {
 	KVS__SHRINK_NONE = 0,
 	KVS__SHRINK_GP_1, /* smaller sizes are published; then upper heads are unlinked, table by table */
-	KVS__SHRINK_GP_2, /* all are unlinked */
+	KVS__SHRINK_GP_2,   /* all are unlinked */
+	KVS__FILTERS_WATCH, /* heads with many bits in their filters are being marked as watched */
+	KVS__FILTERS_GP,    /* all are; then their filters are made anew */
+};
+
+/* What makes filters worse: sums, as they were at some time (maintain.c). */
+struct kvs__filters_wear {
+	uint64_t full; /* heads of the root whose filters were filled */
+	uint64_t gone; /* entries that were deleted or expired, of the store */
+};
+
+/* Where making filters anew has got to (maintain.c). (l) admin */
+struct kvs__filters {
+	struct kvs__filters_wear done;  /* when the last pass began */
+	struct kvs__filters_wear doing; /* when this one did */
+	uint64_t entries;               /* of the root, at the last look */
+	unsigned calm;                  /* looks in a row that found few more or less */
+	uint64_t shard;                 /* the next head to be looked at: its table */
+	uint64_t head;                  /* and its linking index */
 };
 
 struct kvs__maintainer {
@@ -37,8 +55,9 @@ struct kvs__maintainer {
 	kvs__u32 idle;                 /* 1: sleeps until woken (a) */
 	kvs__u32 stop;                 /* (a) */
 	enum kvs__shrink_state shrink; /* (l) admin */
-	struct kvs__rcu_head gp; /* of the shrink; queued while a worker runs and gp_over is 0 */
-	kvs__u32 gp_over;        /* 1: the shrink's grace period is over (a) */
+	struct kvs__rcu_head gp; /* of its state; queued while a worker runs and gp_over is 0 */
+	kvs__u32 gp_over;        /* 1: the grace period of its state is over (a) */
+	struct kvs__filters filters;
 	unsigned trim_cursor;    /* (l) admin */
 	bool trimming;           /* there may be pages to give back (l) admin */
 	uint64_t freed_seen;     /* batches freed when that was decided (l) admin */

@@ -1140,6 +1140,17 @@ static void test_the_thread_gives_back_too(void **state)
 
 /* ---- the end ---- */
 
+/* There are filters to be made when it has been calm for long enough. */
+static bool waits_for_calm(struct kvs *kv)
+{
+	const struct kvs__root *root = load_seq_cst(&kv->root);
+	uint64_t filled = 0;
+
+	for (uint64_t i = 0; i < root->shards; i++)
+		filled += load_relaxed(&root->table[i].filled);
+	return kv->maintainer.filters.done.full != filled;
+}
+
 /* A store is closed after so many steps of what happens to it. Returns false when it was at rest before. */
 static bool close_after(unsigned steps, uint32_t flags)
 {
@@ -1164,7 +1175,8 @@ static bool close_after(unsigned steps, uint32_t flags)
 	}
 	if (flags & KVS_OPEN_NO_THREADS)
 		check(rest || kv->maintainer.shrink != KVS__SHRINK_NONE ||
-		      store_stats(kv).bytes_deferred || store_stats(kv).buckets > 4 * 64);
+		      store_stats(kv).bytes_deferred || store_stats(kv).buckets > 4 * 64 ||
+		      waits_for_calm(kv));
 	close_store(kv);
 	check_u64(atomic_load(&mem.live_blocks), 0);
 	check_u64(atomic_load(&mem.live_bytes), 0);

@@ -235,7 +235,7 @@ static void each_program(const struct group *g, program_fn fn)
 
 static void each_setting(const struct group *g, program_fn fn)
 {
-	for (unsigned k = KEYS_NEAR; k <= KEYS_APART; k++)
+	for (unsigned k = KEYS_NEAR; k <= KEYS_UPPER; k++)
 		for (unsigned i = INIT_EMPTY; i <= INIT_FULL; i++) {
 			if (!(g->keys & BIT(k)) || !(g->inits & BIT(i)))
 				continue;
@@ -450,6 +450,18 @@ static const struct group groups[] = {
 	  { 1728, 1000000, 10000, 1000, 10000, 0, 100000, 100000, 10000 } },
 	{ "cut-2x2-1", LONG, CUT_KEYS, BOTH, THIRD_CUT, { 2, 2 }, 1, false, SCHED_SEARCH, 0,
 	  { 5328, 1000000, 10000, 1000, 10000, 0, 100000, 100000, 1000 } },
+	{ "filters-1x1", CI, BIT(KEYS_UPPER), BIT(INIT_FULL), THIRD_FILTERS, { 1, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 91, 1000, 100, 100, 100, 0, 1000, 0, 0 } },
+	{ "filters-2x1", CI, BIT(KEYS_UPPER), BIT(INIT_FULL), THIRD_FILTERS, { 2, 1 }, 1, false, SCHED_SEARCH, 0,
+	  { 2197, 10000, 1000, 100, 100, 0, 1000, 0, 0 } },
+	{ "filters-2x1-2", FULL, BIT(KEYS_UPPER) | BIT(KEYS_NEAR), BIT(INIT_FULL), THIRD_FILTERS, { 2, 1 }, 2, false,
+	  SCHED_SEARCH, 0, { 4394, 10000, 1000, 100, 100, 0, 1000, 0, 0 } },
+	{ "upper-grow-2x1", CI, BIT(KEYS_UPPER), BOTH, THIRD_GROW, { 2, 1 }, 1, false, SCHED_SEARCH, 0,
+	  { 4394, 10000, 1000, 100, 100, 10000, 0, 0, 0 } },
+	{ "upper-shrink-1x1", CI, BIT(KEYS_UPPER), BOTH, THIRD_SHRINK, { 1, 1 }, 1, false, SCHED_SEARCH, 0,
+	  { 182, 1000, 100, 10, 10, 1000, 1000, 0, 0 } },
+	{ "upper-shrink-2x1", FULL, BIT(KEYS_UPPER), BOTH, THIRD_SHRINK, { 2, 1 }, 2, false, SCHED_SEARCH, 0,
+	  { 4394, 100000, 10000, 100, 100, 10000, 10000, 0, 0 } },
 	{ "cut-random", CI, 0, 0, THIRD_CUT, { 0, 0 }, 0, false, SCHED_RANDOM, 50, { .programs = 240 } },
 	{ "cut-pct", CI, 0, 0, THIRD_CUT, { 0, 0 }, 0, false, SCHED_PCT, 50, { .programs = 240 } },
 	{ "time-1x1", CI, BIT(KEYS_NEAR), BOTH, THIRD_TIME, { 1, 1 }, 2, false, SCHED_SEARCH, TIME_OPS,
@@ -509,6 +521,10 @@ static bool floor_is_met(const struct group *g)
 	low += is_low(g, r->blocked, f->blocked, "blocked grace periods");
 	low += is_low(g, program_counts.handed, f->handed, "entries handed over");
 	low += is_low(g, program_counts.settled, f->settled, "stamps settled by readers");
+	if (g->third == THIRD_FILTERS) {
+		low += is_low(g, program_counts.tight, c->schedules / 20, "filters made anew");
+		low += is_low(g, program_counts.full, c->schedules / 20, "filters left full");
+	}
 	return low == 0;
 }
 
@@ -535,6 +551,9 @@ static void print_counts(const struct group *g, double took)
 	       " of %" PRIu64 " outcomes compared %" PRIu64 "\n",
 	       g->name, c->preempted, c->lost, c->unlinked, c->helped, c->resized, r->deferred,
 	       r->calls, r->blocked, r->waits, compared);
+	if (g->third == THIRD_FILTERS)
+		printf("# %s: filters made anew %" PRIu64 " left full %" PRIu64 "\n", g->name,
+		       program_counts.tight, program_counts.full);
 	if (has_snapshot(g))
 		printf("# %s: snapshots %" PRIu64 " entries handed over by writers %" PRIu64
 		       " stamps settled by readers %" PRIu64 "\n",

@@ -20,7 +20,7 @@ sow() {
 	case $1 in
 	none) ;;
 	relaxed-publish) # an entry becomes reachable without its fields being ordered before
-		perl -0pi -e 's/return false;\n(\tkvs__settle\(t->cut, e\);\n\tunlink_match)/return false;\n$1/; s/cas_seq_cst\(&p->match->next, &expected, marked\)\)\n\t\treturn false;\n\tkvs__settle/atomic_compare_exchange_strong_explicit(&p->match->next, &expected, marked, memory_order_relaxed, memory_order_relaxed))\n\t\treturn false;\n\tkvs__settle/ or die; s/if \(!cas_seq_cst\(p->pred, &expected, kvs__link_make_entry\(e\)/if (!atomic_compare_exchange_strong_explicit(p->pred, &expected, kvs__link_make_entry(e)/ or die; s/kvs__word_state\(expected\)\)\)\n\t\treturn false;\n\tkvs__settle/kvs__word_state(expected), memory_order_relaxed, memory_order_relaxed))\n\t\treturn false;\n\tkvs__settle/ or die' "$src/list.c"
+		perl -0pi -e 's/return false;\n(\tkvs__settle\(t->cut, e\);\n\tunlink_match)/return false;\n$1/; s/cas_seq_cst\(&p->match->next, &expected, marked\)\)\n\t\treturn false;\n\tkvs__settle/atomic_compare_exchange_strong_explicit(&p->match->next, &expected, marked, memory_order_relaxed, memory_order_relaxed))\n\t\treturn false;\n\tkvs__settle/ or die; s/if \(!cas_seq_cst\(p->pred, &expected, next\)\)\n\t\treturn false;\n\tkvs__settle/if (!atomic_compare_exchange_strong_explicit(p->pred, &expected, next, memory_order_relaxed, memory_order_relaxed))\n\t\treturn false;\n\tkvs__settle/ or die' "$src/list.c"
 		;;
 	free-without-grace-period)
 		perl -0pi -e 's/kvs__rcu_call\(&r->worker, &b->head, batch_ripe\);/batch_ripe(&b->head);/g or die' "$src/reclaim.c"

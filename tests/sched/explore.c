@@ -480,7 +480,7 @@ static void count_unlinking(uint64_t from, uint64_t to)
 	if (!node || !heap_word_is_live(node))
 		return;
 	memcpy(&word, heap_bytes + 8 * node, sizeof(word));
-	if (!kvs__word_is_marked(word) || kvs__word_link(word) != kvs__word_link(to))
+	if (!kvs__word_is_marked(word) || kvs__link_head(word) != kvs__link_head(to))
 		return;
 	sched_counts.unlinked++;
 	sched_counts.helped += marker[node] != x.self + 1;

@@ -12,21 +12,23 @@
 #include "sched_rcu.h"
 #include "structure.h"
 
-static const char *const keys_names[] = { "near", "equal", "wide", "typed", "apart" };
+static const char *const keys_names[] = { "near", "equal", "wide", "typed", "apart", "upper" };
 static const char *const init_names[] = { "empty", "full" };
-static const char *const third_names[] = { "none", "grow", "shrink", "limit", "take",
-					   "both", "cut",  "walk",   "twice", "abort",
-					   "time", "late", "close" };
+static const char *const third_names[] = { "none",    "grow", "shrink", "limit", "take",
+					   "both",    "cut",  "walk",   "twice", "abort",
+					   "filters", "time", "late",   "close" };
 static const char kind_letters[] = "sarcdgxiGSDpeu";
 static const char *const key_bytes[KEYS] = { "A", "B" };
 
-/* The hash that the table sees; the first 47 bits are the order key. */
-static const uint64_t hashes[5][KEYS] = {
-	[KEYS_NEAR] = { UINT64_C(0x0100000000000000), UINT64_C(0x0300000000000000) },
-	[KEYS_EQUAL] = { UINT64_C(0x0300000000000000), UINT64_C(0x0300000000000000) },
-	[KEYS_TYPED] = { UINT64_C(0x0100000000000000), UINT64_C(0x0300000000000000) },
-	[KEYS_WIDE] = { UINT64_C(0x0001000000000000), UINT64_C(0x0003000000000000) },
-	[KEYS_APART] = { UINT64_C(0x0100000000000000), UINT64_C(0x8100000000000000) },
+/* The hash that the table sees; the first 47 bits are the order key, and the last four of them choose the filter's bit. */
+static const uint64_t hashes[6][KEYS] = {
+	[KEYS_NEAR] = { UINT64_C(0x0100000000020000), UINT64_C(0x0300000000040000) },
+	[KEYS_EQUAL] = { UINT64_C(0x0300000000020000), UINT64_C(0x0300000000020000) },
+	[KEYS_TYPED] = { UINT64_C(0x0100000000020000), UINT64_C(0x0300000000040000) },
+	[KEYS_WIDE] = { UINT64_C(0x0001000000020000), UINT64_C(0x0003000000040000) },
+	[KEYS_APART] = { UINT64_C(0x0100000000020000), UINT64_C(0x8100000000040000) },
+	/* both behind the head that grow links and shrink removes */
+	[KEYS_UPPER] = { UINT64_C(0x0240000000020000), UINT64_C(0x0300000000040000) },
 };
 
 #define ARRAY(a) (unsigned)(sizeof(a) / sizeof(*(a)))
@@ -195,7 +197,8 @@ static void prepare_table(void)
 	if (setting.keys != KEYS_WIDE)
 		link_all();
 	put_keys();
-	if (setting.third == THIRD_SHRINK || setting.third == THIRD_BOTH) {
+	if (setting.third == THIRD_SHRINK || setting.third == THIRD_BOTH ||
+	    setting.third == THIRD_FILTERS) {
 		kvs__table_grow(table(), KVS__BITS_MIN);
 		kvs__rcu_read_lock();
 		must(kvs__link_heads(table(), 1) == 1, "no head was linked");
@@ -486,6 +489,21 @@ static void grow(void)
 	kvs__rcu_read_unlock();
 }
 
+/* Both passes, over all heads that are there. */
+static void make_filters(void)
+{
+	struct kvs__table *t = table();
+	uint64_t end = kvs__table_buckets(t);
+
+	kvs__rcu_read_lock();
+	(void)kvs__watch_heads(t, 0, end);
+	kvs__rcu_read_unlock();
+	kvs__rcu_wait(&kv->reclaim.worker);
+	kvs__rcu_read_lock();
+	(void)kvs__tighten_heads(t, 0, end);
+	kvs__rcu_read_unlock();
+}
+
 /* ---- snapshots ---- */
 
 static void take_item(struct record *r, const struct kvs_item *item)
@@ -594,6 +612,9 @@ static void extra_fiber(bool second)
 	case THIRD_SHRINK:
 	case THIRD_BOTH:
 		(void)kvs__maintain_shrink(kv, load_relaxed(&kv->root));
+		break;
+	case THIRD_FILTERS:
+		make_filters();
 		break;
 	case THIRD_TWICE:
 		snapshot();
@@ -744,6 +765,8 @@ static void end(void)
 		turn(); /* all messages and timers that are left */
 	(void)kvs__slots_take_over(&kv->home, &kv->reclaim);
 	why = structure_read(table(), &s, thorough || setting.keys == KEYS_APART);
+	program_counts.tight += !s.full;
+	program_counts.full += s.full != 0;
 	if (!why)
 		why = read_keys(&s);
 	if (!why)
@@ -793,9 +816,9 @@ uint64_t program_outcome(void)
 bool program_run(const struct program *p, const struct sched_plan *plan)
 {
 	static const unsigned extra[] = {
-		[THIRD_GROW] = 1, [THIRD_SHRINK] = 1, [THIRD_TAKE] = 1,  [THIRD_BOTH] = 2,
-		[THIRD_CUT] = 1,  [THIRD_WALK] = 1,   [THIRD_TWICE] = 1, [THIRD_ABORT] = 1,
-		[THIRD_TIME] = 1, [THIRD_LATE] = 1,   [THIRD_CLOSE] = 2
+		[THIRD_GROW] = 1,    [THIRD_SHRINK] = 1, [THIRD_TAKE] = 1,  [THIRD_BOTH] = 2,
+		[THIRD_CUT] = 1,     [THIRD_WALK] = 1,   [THIRD_TWICE] = 1, [THIRD_ABORT] = 1,
+		[THIRD_FILTERS] = 1, [THIRD_TIME] = 1,   [THIRD_LATE] = 1,  [THIRD_CLOSE] = 2
 	};
 	struct sched_plan all = *plan;
 

@@ -45,7 +45,7 @@
 #define KEYS 2u
 #define CUTS_MAX 2u
 
-enum keys { KEYS_NEAR, KEYS_EQUAL, KEYS_WIDE, KEYS_TYPED, KEYS_APART };
+enum keys { KEYS_NEAR, KEYS_EQUAL, KEYS_WIDE, KEYS_TYPED, KEYS_APART, KEYS_UPPER };
 enum init { INIT_EMPTY, INIT_FULL };
 enum third {
 	THIRD_NONE,
@@ -58,6 +58,7 @@ enum third {
 	THIRD_WALK,
 	THIRD_TWICE,
 	THIRD_ABORT,
+	THIRD_FILTERS,
 	THIRD_TIME,
 	THIRD_LATE,
 	THIRD_CLOSE
@@ -156,9 +157,11 @@ uint64_t program_outcome(void);
 /* Called after each schedule that passed, if not NULL. */
 extern void (*program_passed)(void);
 
-/* What the snapshots met, since the program started. */
+/* What the snapshots met, and what became of filters, since the program started. */
 struct program_counts {
 	uint64_t snapshots; /* complete */
+	uint64_t tight;     /* schedules that left no full filter */
+	uint64_t full;      /* that left one */
 
 	uint64_t handed;  /* entries handed over by writers */
 	uint64_t settled; /* stamps settled by readers */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * structure.c - the invariants of list.c and buckets.c that hold at rest: the list is sorted, what
- * a link says of its successor is so, nothing marked is reachable, every head that was claimed is
+ * a link says of its successor is so, a head's filter has its entries, nothing marked is reachable, every head that was claimed is
  * live and linked, once, and no other is.
  */
 #include "structure.h"
@@ -15,7 +15,9 @@
 /* The walk: the node that is looked at, and the order key and window it must have. */
 struct walk {
 	const struct kvs__table *t;
-	uint64_t word;
+	uint64_t link;
+	uint64_t filter; /* of the last head */
+	bool exact;      /* the link has a window: its holder is an entry */
 	uint64_t last;
 	uint64_t until;
 	struct structure *found;
@@ -23,37 +25,45 @@ struct walk {
 
 static const char *at_head(struct walk *w)
 {
-	kvs__head *h = kvs__link_head(w->word);
+	kvs__head *h = kvs__link_head(w->link);
 	uint64_t order = kvs__head_order(w->t, h);
+	uint64_t word;
 
 	if (order < w->last || (order == w->last && w->found->heads))
 		return "the list is not sorted at a head";
-	if (kvs__link_window(w->word) != kvs__order_window(order))
+	if (w->exact && kvs__link_window(w->link) != kvs__order_window(order))
 		return "a link has the wrong window of a head";
+	if (!w->exact && w->filter)
+		return "a filter is not empty, and no entry follows";
+	word = load_relaxed(h);
 	w->last = order;
-	w->word = load_relaxed(h);
+	w->link = kvs__head_word_link(word);
+	w->filter = kvs__filter_of(word);
+	w->exact = false;
 	w->found->heads++;
-	return kvs__word_state(w->word) == KVS__HEAD_LIVE
-		       ? NULL
-		       : "a head is in the list that is not live";
+	w->found->full += w->filter == KVS__FILTER_FULL;
+	return kvs__head_is_live(word) ? NULL : "a head is in the list that is not live";
 }
 
 static const char *at_entry(struct walk *w)
 {
-	struct kvs__entry *e = kvs__link_entry(w->word);
+	struct kvs__entry *e = kvs__link_entry(w->link);
 
 	if (!heap_word(e) || !heap_word_is_live(heap_word(e)))
 		return "a link leads to memory that is free";
 	if (kvs__order_key(e->order) < kvs__order_key(w->last))
 		return "the list is not sorted at an entry";
-	if (kvs__link_window(w->word) != kvs__order_window(e->order))
+	if (w->exact && kvs__link_window(w->link) != kvs__order_window(e->order))
 		return "a link has the wrong window of an entry";
+	if (kvs__filter_lacks(w->filter, e->order))
+		return "a filter lacks an entry";
 	if (w->found->entries == STRUCTURE_ENTRIES)
 		return "there are too many entries";
 	w->last = e->order;
-	w->word = load_relaxed(&e->next);
+	w->link = load_relaxed(&e->next);
+	w->exact = true;
 	w->found->entry[w->found->entries++] = e;
-	return kvs__word_state(w->word) == KVS__ENTRY_LIVE
+	return kvs__word_state(w->link) == KVS__ENTRY_LIVE
 		       ? NULL
 		       : "an entry is in the list that is marked";
 }
@@ -62,10 +72,10 @@ static const char *walk_list(struct walk *w)
 {
 	const char *why = NULL;
 
-	for (unsigned n = 0; !why && !kvs__link_is_end(w->word) && w->last < w->until; n++) {
+	for (unsigned n = 0; !why && !kvs__link_is_end(w->link) && w->last < w->until; n++) {
 		if (n == NODES_MAX)
 			return "the list has no end";
-		why = kvs__link_to_head(w->word) ? at_head(w) : at_entry(w);
+		why = kvs__link_to_head(w->link) ? at_head(w) : at_entry(w);
 	}
 	return why;
 }
@@ -118,6 +128,7 @@ const char *structure_read(const struct kvs__table *t, struct structure *ret, bo
 			  .found = ret,
 			  .until = all ? UINT64_MAX : (uint64_t)1 << (64 - KVS__BITS_MIN) };
 	const char *why;
+	uint64_t word;
 
 	*ret = (struct structure){ .heads = 1,
 				   .live = heap_live(),
@@ -125,9 +136,12 @@ const char *structure_read(const struct kvs__table *t, struct structure *ret, bo
 	why = check_segments(t, ret);
 	if (why)
 		return why;
-	w.word = load_relaxed(load_relaxed(&t->segment[0]));
-	if (kvs__word_state(w.word) != KVS__HEAD_LIVE)
+	word = load_relaxed(load_relaxed(&t->segment[0]));
+	if (!kvs__head_is_live(word))
 		return "head 0 is not live";
+	w.link = kvs__head_word_link(word);
+	w.filter = kvs__filter_of(word);
+	ret->full = w.filter == KVS__FILTER_FULL;
 	why = walk_list(&w);
 	return why || !all ? why : check_heads(t, ret);
 }

@@ -12,6 +12,7 @@ struct structure {
 	unsigned entries;
 	const struct kvs__entry *entry[STRUCTURE_ENTRIES];
 	unsigned heads; /* linked */
+	unsigned full;  /* of them, with a full filter */
 	unsigned segments;
 	unsigned live;  /* blocks of the heap */
 	uint64_t count; /* as the table says */
