@@ -22,7 +22,7 @@
  *         segment is detached: a head that was removed is never used again.
  * INV-B4  Every head with linking index below link_next is claimed or about to be; after its
  *         claimer ends, linked. link_next reaches the size long before the next doubling, since every
- *         insert claims two and a doubling takes as many inserts as there are new heads.
+ *         eighth insert claims sixteen and a doubling takes as many inserts as there are new heads.
  *
  * PROGRESS  Growth is lock-free: one CAS installs the segment, one the size; the loser frees its
  * own segment. A growth that finds no memory leaves the table small and counts it.

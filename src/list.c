@@ -473,12 +473,30 @@ static void head_link(struct kvs__table *t, kvs__head *h, uint64_t order)
 		fetch_add_relaxed(&t->filled, 1);
 }
 
+/* The head before @h stands where its ancestor does; fetch what follows that. */
+static void fetch_place(const struct kvs__table *t, uint64_t order)
+{
+	unsigned bits =
+		64u - (unsigned)__builtin_ctzll(order | (uint64_t)1 << (64 - KVS__BITS_MIN));
+	uint64_t prefix = order >> (64 - bits);
+	uint64_t word = load_relaxed(kvs__head_of(t, prefix & (prefix - 1), bits));
+
+	if (kvs__filter_of(word))
+		__builtin_prefetch(kvs__link_entry(word));
+}
+
 uint64_t kvs__link_heads(struct kvs__table *t, uint64_t want)
 {
 	uint64_t first = 0;
 	uint64_t n = kvs__table_claim(t, want, &first);
 	uint64_t i;
 
+	for (i = 0; i < n; i++) {
+		uint64_t order;
+
+		(void)kvs__head_at(t, first + i, &order);
+		fetch_place(t, order);
+	}
 	for (i = 0; i < n; i++) {
 		uint64_t order;
 		kvs__head *h = kvs__head_at(t, first + i, &order);

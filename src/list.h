@@ -221,6 +221,14 @@ bool kvs__delete_at(const struct kvs__table *t, const struct kvs__place *p, bool
 uint64_t kvs__watch_heads(struct kvs__table *t, uint64_t first, uint64_t end);
 uint64_t kvs__tighten_heads(struct kvs__table *t, uint64_t first, uint64_t end);
 
+/*
+ * While a growth's heads are being linked, of so many inserts one links twice as many. Several at once, since each may miss
+ * the cache, and side by side these misses cost less.
+ */
+#ifndef KVS__LINK_EVERY
+#define KVS__LINK_EVERY 8u
+#endif
+
 /* kvs__link_heads - Claim and link up to @want heads that a growth added. Inside a section. Returns how many. */
 uint64_t kvs__link_heads(struct kvs__table *t, uint64_t want);
 

@@ -49,8 +49,8 @@ static void after_insert(struct write *w)
 			fetch_add_relaxed(&t->growths_failed, 1);
 		kvs__maintainer_wake(w->kv);
 	}
-	if (load_seq_cst(&t->link_next) < buckets)
-		(void)kvs__link_heads(t, 2);
+	if (count % KVS__LINK_EVERY == 0 && load_seq_cst(&t->link_next) < buckets)
+		(void)kvs__link_heads(t, 2 * KVS__LINK_EVERY);
 	if (unlikely(kvs__pool_wants_memory(&w->kv->pool)))
 		kvs__maintainer_wake(w->kv);
 	add_owned(&w->slot->inserts, 1);

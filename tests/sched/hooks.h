@@ -38,6 +38,9 @@
 /* Two units to a shard: what a snapshot does between two is searched once, not 63 times. */
 #define KVS_UNIT_BITS 1u
 
+/* Every insert links heads. */
+#define KVS__LINK_EVERY 1u
+
 /* In a mutated source: the changed line was executed. */
 #define KVS_MUTANT_HIT() ((void)sched_mutant_hits++)
 
