@@ -1044,7 +1044,7 @@ KVS_API void kvs_file_close(struct kvs_file *file);
 
 /*
  * kvs_run - Do a bounded piece of what a store's threads would do: free, link heads after a growth, shrink,
- * give memory back, report stalls.
+ * renew the filters that answer absent keys, give memory back, report stalls.
  *
  * A store opened with KVS_OPEN_NO_THREADS lives on it: call it from the program's loop. On a store with threads it
  * does the same work beside them, and waits for no grace period.
@@ -1057,8 +1057,8 @@ KVS_API void kvs_file_close(struct kvs_file *file);
  *              timeout for epoll_wait().
  * Returns      0, KVS_ERR_IN_READ_SECTION, KVS_ERR_BUSY (another call that waits is under way, this one included, or
  *              "kvs-maint" is in its round; or on a thread of a store), KVS_ERR_INVALID_ARGUMENT, KVS_ERR_STORE_CLOSED.
- * Progress     Waits for the read sections open at the call, at most once, and only if something is deferred or the
- *              tables have grown or shrunk; with KVS_RUN_DONT_WAIT never.
+ * Progress     Waits for the read sections open at the call, at most once, and only if something is deferred, tables
+ *              shrink or filters are to be renewed; with KVS_RUN_DONT_WAIT never.
  */
 KVS_API int kvs_run(struct kvs *kv, uint64_t budget, uint32_t flags, int *ret_next_ms);
 

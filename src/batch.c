@@ -385,7 +385,8 @@ static void warm_up(const struct writing *g)
 		const struct kvs__target *t = &g->write[i].target;
 
 		if (!g->status[i])
-			kvs__probe_begin(&probes[begun++], &root->table[t->shard], t->wanted.order);
+			kvs__probe_begin_write(&probes[begun++], &root->table[t->shard],
+					       t->wanted.order);
 	}
 	kvs__probe_run(probes, begun);
 }

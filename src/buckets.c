@@ -10,6 +10,8 @@
  *     |            segment freed after a grace period                            | mark, by shrink
  *     +--------------------------------------------------------- removed <-------+
  *
+ * A live head may be watched for a while (list.c): the same in all that matters here.
+ *
  * INVARIANTS
  *
  * INV-B1  segment[s] is there whenever a section can hold a size with more than
@@ -22,7 +24,8 @@
  *         segment is detached: a head that was removed is never used again.
  * INV-B4  Every head with linking index below link_next is claimed or about to be; after its
  *         claimer ends, linked. link_next reaches the size long before the next doubling, since every
- *         eighth insert claims sixteen and a doubling takes as many inserts as there are new heads.
+ *         fourth insert claims eight and a doubling takes as many inserts as there are new heads; but not where
+ *         claimers are stopped. Nothing rests on it: a start goes up as many levels as it takes.
  *
  * PROGRESS  Growth is lock-free: one CAS installs the segment, one the size; the loser frees its
  * own segment. A growth that finds no memory leaves the table small and counts it.

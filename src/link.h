@@ -55,8 +55,9 @@ enum kvs__state {
 #define KVS__LINK_HEAD ((uint64_t)1 << 48)
 #define KVS__WINDOW_SHIFT 49
 #define KVS__WINDOW_MAX ((uint64_t)0x7fff)
+#define KVS__WINDOW_FIELD (KVS__WINDOW_MAX << KVS__WINDOW_SHIFT)
 #define KVS__WINDOW_SKIP 12 /* order bits above the window */
-#define KVS__LINK_END (KVS__WINDOW_MAX << KVS__WINDOW_SHIFT | KVS__LINK_HEAD)
+#define KVS__LINK_END (KVS__WINDOW_FIELD | KVS__LINK_HEAD)
 #define KVS__FILTER_SHIFT 48
 #define KVS__FILTER_FULL ((uint64_t)0xffff << KVS__FILTER_SHIFT)
 

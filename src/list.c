@@ -473,7 +473,7 @@ static void head_link(struct kvs__table *t, kvs__head *h, uint64_t order)
 		fetch_add_relaxed(&t->filled, 1);
 }
 
-/* The head before @h stands where its ancestor does; fetch what follows that. */
+/* A head of order key @order is to be linked, mostly behind what follows its ancestor: fetch that. */
 static void fetch_place(const struct kvs__table *t, uint64_t order)
 {
 	unsigned bits =
@@ -558,7 +558,7 @@ uint64_t kvs__watch_heads(struct kvs__table *t, uint64_t first, uint64_t end)
 		kvs__head *h = kvs__head_at(t, i, &order);
 		uint64_t word = load_seq_cst(h);
 
-		/* One attempt: whoever changed it meanwhile gives it another occasion. */
+		/* One attempt: one that changes meanwhile is left to a later pass. */
 		if (__builtin_popcountll(kvs__filter_of(word)) >= WATCH_BITS &&
 		    kvs__word_state(word) == KVS__HEAD_LIVE)
 			(void)cas_seq_cst(h, &word, word ^ KVS__HEAD_LIVE ^ KVS__HEAD_WATCHED);

@@ -122,13 +122,17 @@ KVS_INLINE enum kvs__met kvs__lookup_straight(const struct kvs__table *t, uint64
 	uint32_t size = load_seq_cst(&t->size);
 	unsigned bits = kvs__size_bits(size);
 	uint64_t word = load_seq_cst(kvs__head_of(t, order >> (64 - bits), bits));
+	uint64_t limit;
 
 	if (unlikely(!kvs__head_is_live(word)))
 		return KVS__MET_MORE;
 	if (kvs__filter_lacks(word, order))
 		return likely(kvs__size_stands(t, size)) ? KVS__MET_NOTHING : KVS__MET_MORE;
-	return kvs__straight_from(t, order, key, key_len, word & KVS__ADDRESS_MASK,
-				  kvs__link_limit(order, bits), ret);
+	limit = kvs__link_limit(order, bits);
+	/* What follows is likely to be wanted: as if by its window. */
+	return kvs__straight_from(t, order, key, key_len,
+				  (word & KVS__ADDRESS_MASK) | (limit & KVS__WINDOW_FIELD), limit,
+				  ret);
 }
 
 /* kvs__lookup_long - kvs__lookup in a bucket whose head is not linked yet. */
@@ -226,7 +230,7 @@ uint64_t kvs__tighten_heads(struct kvs__table *t, uint64_t first, uint64_t end);
  * the cache, and side by side these misses cost less.
  */
 #ifndef KVS__LINK_EVERY
-#define KVS__LINK_EVERY 8u
+#define KVS__LINK_EVERY 4u
 #endif
 
 /* kvs__link_heads - Claim and link up to @want heads that a growth added. Inside a section. Returns how many. */

@@ -309,12 +309,17 @@ static bool is_calm(struct kvs__filters *f, uint64_t entries)
 	return f->calm >= CALM_LOOKS;
 }
 
+static bool is_worn(const struct kvs__filters *f, struct look l)
+{
+	return l.wear.full != f->done.full || l.wear.gone - f->done.gone >= l.buckets;
+}
+
 static bool filters_begin(struct round *r)
 {
 	struct kvs__filters *f = &r->kv->maintainer.filters;
 	struct look l = look_at(r->kv, r->root);
 
-	if (l.wear.full == f->done.full && l.wear.gone - f->done.gone < l.buckets)
+	if (!is_worn(f, l))
 		return false;
 	again(r, NEXT_TICK);
 	if (!l.linked || !is_calm(f, l.entries))
@@ -366,6 +371,8 @@ static void filters(struct round *r)
 	} else if (m->shrink == KVS__FILTERS_GP && filters_pass(r, kvs__tighten_heads)) {
 		m->filters.done = m->filters.doing;
 		m->shrink = KVS__SHRINK_NONE;
+		if (is_worn(&m->filters, look_at(r->kv, r->root)))
+			again(r, NEXT_TICK);
 	}
 }
 

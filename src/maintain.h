@@ -33,7 +33,7 @@ bool kvs__maintainer_is_here(void);
 uint64_t kvs__maintain_now_ms(const struct kvs *kv);
 
 /*
- * kvs__maintain_adopt - In a fork's child, before the store's threads start: wait for what a shrink waits for, if nobody does.
+ * kvs__maintain_adopt - In a fork's child, before the store's threads start: wait for what a shrink or the filters wait for, if nobody does.
  *
  * A store without a worker waits in kvs_run, which a worker would put an end to.
  */
@@ -63,7 +63,7 @@ void kvs__maintainer_hurry(struct kvs *kv);
 uint64_t kvs__maintain_link(struct kvs__root *root, uint64_t budget);
 
 /*
- * kvs__maintain_shrink - Halve every table of @root that holds fewer than 1/8 key a bucket; ends what was begun.
+ * kvs__maintain_shrink - Halve every table of @root that holds fewer than 1/8 key a bucket; ends a shrink that was begun, and gives up a pass over filters.
  *
  * All steps at once, waiting for two grace periods: for those who are the maintainer themselves. The
  * caller keeps @root from being freed and is the only one to shrink. Returns how many tables were halved.

@@ -10,7 +10,7 @@
  * HOW   In stages, all keys going through one before the first enters the next:
  *
  *   begin    (by the caller) find the head's address; fetch the head
- *   start    load the head's link, fetch the node that it leads to
+ *   start    load the head's word, fetch the node that it leads to, unless its filter lacks the key
  *   rounds   each lookup that is still before its key's place looks at the node that was fetched for it: the node's
  *            order key is smaller and the next one is not past the place: fetch that. Else it has arrived, and
  *            the lines that hold a value are fetched. Most keys need one round.

@@ -35,6 +35,14 @@ KVS_INLINE void kvs__probe_begin(struct kvs__probe *p, const struct kvs__table *
 	__builtin_prefetch(p->head);
 }
 
+/* kvs__probe_begin_write - The same for a write, which looks at what follows the key's place even if the key is absent. */
+KVS_INLINE void kvs__probe_begin_write(struct kvs__probe *p, const struct kvs__table *t,
+				       uint64_t order)
+{
+	kvs__probe_begin(p, t, order);
+	p->size = UINT32_MAX; /* none that ever stands: no filter is believed */
+}
+
 /* kvs__probe_skip - In the place of a lookup: its answer is NULL. */
 KVS_INLINE void kvs__probe_skip(struct kvs__probe *p)
 {

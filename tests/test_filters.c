@@ -336,6 +336,16 @@ static enum kvs__shrink_state awaited(struct kvs *kv)
 	return state;
 }
 
+static bool all_linked(struct kvs *kv)
+{
+	const struct kvs__root *root = load_seq_cst(&kv->root);
+
+	for (uint64_t i = 0; i < root->shards; i++)
+		if (load_relaxed(&root->table[i].linked) != kvs__table_buckets(&root->table[i]))
+			return false;
+	return true;
+}
+
 /* A round of the store, by this thread or its own. */
 static void round_of(struct kvs *kv)
 {
@@ -358,7 +368,7 @@ static void test_a_reader_holds_them_back(void **state)
 	crew_start(&crew, 1, hold, &h);
 	sem_wait(&h.holds);
 	fill(h.kv, 0, 5000);
-	while (awaited(h.kv) != KVS__FILTERS_GP)
+	while (awaited(h.kv) != KVS__FILTERS_GP || !all_linked(h.kv))
 		round_of(h.kv);
 	full = look_at_store(h.kv).full;
 	for (unsigned i = 0; i < 100; i++)

@@ -185,7 +185,7 @@ static const struct act acts[] = {
 	{ "get", true, false, false, act_get, 4 },
 	{ "scan", true, false, false, act_scan, 4 },
 	{ "set, growth", false, true, false, act_set, 14 },
-	{ "set, linking of heads", false, false, true, act_set, 200 },
+	{ "set, linking of heads", false, false, true, act_set, 100 },
 	{ "linking of heads after growth", true, false, true, act_link, 20 },
 	{ "shrink", true, false, true, act_shrink, 200 },
 };
@@ -635,7 +635,7 @@ static void test_wherever_a_thread_links_heads_when_the_process_forks(void **sta
 	util_note("forked beside an insert that links heads parked at up to %llu points",
 		  (unsigned long long)n);
 	print_places();
-	check(n >= 200);
+	check(n >= 100);
 }
 
 /* It has made its first calls: those that come need nothing that kvs_fork_before holds. */
